@@ -1,0 +1,64 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# uv is the machine's own, else the one that tests/bootstrap.sh fetched.
+export PATH := $(PATH):$(CURDIR)/build/uv/bin
+export PYTHONPATH := $(CURDIR)/tests
+PYTHON := $(CURDIR)/.venv/bin/python
+BIN := $(CURDIR)/.venv/bin
+
+.PHONY: help
+help: ## Show this text.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: ## Make .venv from uv.lock; a no-op when it is.
+	@tests/bootstrap.sh
+
+.PHONY: setup
+setup: venv ## Fetch and build all that the cluster and the tests need.
+	@$(PYTHON) -m cluster setup
+
+.PHONY: up
+up: venv ## Bring up a real Kubernetes and an object store on this machine.
+	@$(PYTHON) -m cluster up
+
+.PHONY: down
+down: ## Take the cluster down and leave nothing behind.
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m cluster down; else python3 -m cluster down; fi
+
+.PHONY: demo
+demo: venv ## Run the whole pipeline on a real cluster, with real data; ends with a report.
+	@$(PYTHON) -m demo
+
+.PHONY: lint
+lint: venv ## Style, types, import contracts, the chart, the generated CRDs.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy operator images/stage tests
+	$(BIN)/lint-imports
+	$(PYTHON) -m palimpsest.api.crd build/crds && diff -r build/crds crds
+
+.PHONY: crds
+crds: venv ## Generate crds/ from the API models.
+	$(PYTHON) -m palimpsest.api.crd crds
+
+.PHONY: test
+test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.
+	$(BIN)/pytest
+
+.PHONY: e2e
+e2e: venv ## The pipeline with a tiny model on a real node, and a few faults.
+	$(BIN)/pytest tests/e2e -m "not full"
+
+.PHONY: e2e-full
+e2e-full: venv ## Every end-to-end test; long.
+	$(BIN)/pytest tests/e2e
+
+.PHONY: bench
+bench: venv ## Benchmarks against their baselines: build/bench/results.json, docs/benchmarks.md.
+	$(PYTHON) -m bench
+
+.PHONY: clean
+clean: ## Remove what was built here, the caches outside excepted; the cluster must be down.
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

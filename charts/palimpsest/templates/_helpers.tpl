@@ -1,0 +1,94 @@
+{{/* The chart makes one installation a cluster, so the names need no release in them. */}}
+{{- define "palimpsest.labels" -}}
+app.kubernetes.io/name: palimpsest
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "palimpsest.operatorUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:palimpsest-operator
+{{- end }}
+
+{{/* An image's reference, refused if a tag could move it. */}}
+{{- define "palimpsest.image" -}}
+{{- $image := index .root.Values.images .name }}
+{{- if and .root.Values.images.requireDigest (not (regexMatch "@sha256:[0-9a-f]{64}$" $image)) }}
+{{- fail (printf "images.%s: %q has no digest; write name@sha256:<64 hex digits>" .name $image) }}
+{{- end }}
+{{- $image }}
+{{- end }}
+
+{{- define "palimpsest.stageImage" -}}
+{{ include "palimpsest.image" (dict "root" . "name" "stage") }}
+{{- end }}
+
+{{- define "palimpsest.operatorImage" -}}
+{{ include "palimpsest.image" (dict "root" . "name" "operator") }}
+{{- end }}
+
+{{/* The operator's configuration file. */}}
+{{- define "palimpsest.config" -}}
+stageImage: {{ include "palimpsest.stageImage" . | quote }}
+imagePullPolicy: {{ .Values.images.pullPolicy }}
+cluster: {{ .Values.cluster | quote }}
+lease:
+  namespace: {{ .Release.Namespace }}
+stores:
+{{- range $index, $store := .Values.stores }}
+  - endpoint: {{ $store.endpoint | quote }}
+    region: {{ default "us-east-1" $store.region | quote }}
+    pathStyle: {{ ternary true $store.pathStyle (kindIs "invalid" $store.pathStyle) }}
+    credentials: /etc/palimpsest/stores/{{ $index }}
+{{- end }}
+{{- end }}
+
+{{- define "palimpsest.podSecurity" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .Values.images.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "palimpsest.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+
+{{/* Scheduling fields of the operator's or the admission's values. */}}
+{{- define "palimpsest.scheduling" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* What may be done to stages in a namespace. */}}
+{{- define "palimpsest.stageRules" -}}
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, get, list, watch, delete]
+- apiGroups: [""]
+  resources: [pods, events]
+  verbs: [get, list, watch]
+{{- end }}

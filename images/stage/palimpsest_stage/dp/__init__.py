@@ -1,0 +1,1 @@
+"""The arithmetic of differential privacy: sampling, clipping, noise. No I/O."""

@@ -1,0 +1,77 @@
+"""Sentence embeddings, each a function of its own text alone, to the bit.
+
+Padded lengths follow from the text, every batch has the same rows (dummies fill), float32.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palimpsest_stage.models import load_encoder
+from palimpsest_stage.text import bucket
+
+ROWS = 32
+MAX_LENGTH = 128
+
+
+class Embedder:
+    """Mean pooling over the last layer, then L2 normalisation."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ModelUnsuitable."""
+        self._model, self._tokenizer = load_encoder(folder)
+        self.dimension: int = self._model.config.hidden_size
+        self._longest = min(MAX_LENGTH, self._model.config.max_position_embeddings)
+
+    def tokens(self, text: str) -> list[int]:
+        """The text's token ids, cut to the model's length."""
+        ids: list[int] = self._tokenizer(
+            text[: 16 * self._longest], truncation=True, max_length=self._longest
+        )["input_ids"]
+        return ids
+
+    def batches(self, texts: Iterable[list[int]]) -> Iterator[tuple[list[int], Tensor]]:
+        """(indices, embeddings) of tokenised texts, embeddings always (ROWS, dimension).
+
+        Rows beyond the indices are dummies. Batches come by padded length, not in the texts' order.
+        """
+        waiting: dict[int, list[tuple[int, list[int]]]] = {}
+        for index, ids in enumerate(texts):
+            length = bucket(len(ids), self._longest)
+            group = waiting.setdefault(length, [])
+            group.append((index, ids))
+            if len(group) == ROWS:
+                yield [i for i, _ in group], self._embed([ids for _, ids in group], length)
+                group.clear()
+        for length, group in waiting.items():
+            if group:
+                yield [i for i, _ in group], self._embed([ids for _, ids in group], length)
+
+    @torch.inference_mode()
+    def _embed(self, rows: list[list[int]], length: int) -> Tensor:
+        tokens = torch.zeros(ROWS, length, dtype=torch.long)
+        mask = torch.zeros(ROWS, length, dtype=torch.long)
+        # A dummy attends to its first token: an empty mask would make NaN.
+        mask[:, 0] = 1
+        for row, ids in enumerate(rows):
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            mask[row, : len(ids)] = 1
+        hidden = self._model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        weights = mask[:, :, None].to(hidden.dtype)
+        pooled = (hidden * weights).sum(1) / weights.sum(1)
+        normalised: Tensor = torch.nn.functional.normalize(pooled, dim=1)
+        return normalised
+
+
+def embed_all(embedder: Embedder, texts: list[str], progress: Any) -> Tensor:
+    """Embeddings (texts, dimension) in order; `progress(done, total, unit)` is called along."""
+    out = torch.empty(len(texts), embedder.dimension)
+    done = 0
+    for indices, rows in embedder.batches([embedder.tokens(text) for text in texts]):
+        out[indices] = rows[: len(indices)]
+        done += len(indices)
+        progress(done, len(texts), "instructions")
+    return out

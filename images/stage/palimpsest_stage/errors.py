@@ -1,0 +1,21 @@
+"""Failures that a stage turns into one outcome of the closed set."""
+
+
+class StageError(Exception):
+    """A stage cannot go on. From a private stage the text reaches the custodian's report only."""
+
+
+class InvalidTask(StageError):  # noqa: N818 - named as the outcome is
+    """The task document is wrong or disagrees with the journal."""
+
+
+class InputMismatch(StageError):  # noqa: N818 - named as the outcome is
+    """A public input is not the one that was declared."""
+
+
+class ChargeRefused(StageError):  # noqa: N818 - named as the outcome is
+    """The journal accepts no further start or block, or a checkpoint that it implies is lost."""
+
+
+class ModelUnsuitable(StageError):  # noqa: N818 - named as the outcome is
+    """The model cannot be used here."""

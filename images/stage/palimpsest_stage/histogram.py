@@ -1,0 +1,95 @@
+"""Stage histogram: count private records by cluster, with discrete Gaussian noise. In custody."""
+
+from collections import Counter
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from palimpsest.api.task import HistogramParameters, PrivateInput, canonical_json
+from palimpsest.privacy.mechanisms import DiscreteGaussian
+from palimpsest.storage import NotFound
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from palimpsest_stage.dp.noise import discrete_gaussian
+from palimpsest_stage.embed import Embedder
+from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.private.custody import work_prefix
+from palimpsest_stage.private.fence import Fence
+from palimpsest_stage.private.records import read_texts
+from palimpsest_stage.runtime import Context
+
+HISTOGRAM = "histogram.json"
+
+
+def run(context: Context, report: dict[str, Any]) -> None:
+    """Publish histogram.json: {noisy, noiseMultiplier, clusters}."""
+    parameters, charge = context.parameters(HistogramParameters), context.charge
+    embedder = Embedder(context.model("embedder"))
+    centroids = load_centroids(context.file("centroids"), embedder.dimension)
+    # Public ground is checked; from here on the charge is at stake.
+    fence = Fence(context.stores[charge.store], charge, context.attempt_number)
+    fence.start(DiscreteGaussian(noiseMultiplier=parameters.noise_multiplier), parameters.restarts)
+
+    store = context.stores[charge.store]
+    kept = f"{work_prefix(charge)}{HISTOGRAM}"
+    try:
+        result = store.get(kept)
+    except NotFound:
+        fence.intent(block=0, steps=1)
+        source = context.input("private", PrivateInput)
+        findings: Counter[str] = Counter()
+        texts = read_texts(
+            context.stores[source.store], source, context.folder("private"), findings
+        )
+        votes = count_votes(embedder, centroids, texts)
+        sigma = Fraction(parameters.noise_multiplier)
+        noisy = [votes[cluster] + discrete_gaussian(sigma) for cluster in range(len(centroids))]
+        result = canonical_json(
+            {
+                "noisy": noisy,
+                "noiseMultiplier": parameters.noise_multiplier,
+                "clusters": len(centroids),
+            }
+        )
+        report["records"] = dict(findings)
+        # The first noisy counts ever kept are the only ones ever published: a retry draws no
+        # second noise over the same votes.
+        if not store.put_if_absent(kept, result):
+            result = store.get(kept)
+    path = context.folder("out") / HISTOGRAM
+    path.write_bytes(result)
+    context.publish({path.name: path})
+
+
+def count_votes(embedder: Embedder, centroids: Tensor, texts: Iterable[str]) -> Counter[int]:
+    """One vote a text for its nearest centroid; a text that cannot be embedded votes for none."""
+    votes: Counter[int] = Counter()
+    for indices, rows in embedder.batches(_tokens(embedder, texts)):
+        # The product has the batch's fixed shape too, so a vote is its record's alone.
+        nearest = (rows @ centroids.T).argmax(1)
+        votes.update(nearest[: len(indices)].tolist())
+    return votes
+
+
+def _tokens(embedder: Embedder, texts: Iterable[str]) -> Iterable[list[int]]:
+    for text in texts:
+        try:
+            ids = embedder.tokens(text)
+        except Exception:  # noqa: S112 - whatever a record holds, the run goes on
+            continue
+        yield ids
+
+
+def load_centroids(path: Path, dimension: int) -> Tensor:
+    """Unit centroids (clusters, dimension), float32. Raises InputMismatch."""
+    try:
+        centroids = load_file(path)["centroids"]
+    except (SafetensorError, KeyError) as error:
+        raise InputMismatch("centroids: not a file of the cluster stage") from error
+    if centroids.dtype != torch.float32 or centroids.shape[1:] != (dimension,):
+        raise InputMismatch("centroids: made with another embedder")
+    return centroids

@@ -1,0 +1,203 @@
+"""LoRA adapters (Hu et al. 2021) whose backward pass keeps every example's gradient apart.
+
+Adapters are float32 whatever the base model's precision, so clipping and noise are too.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from palimpsest.api.generator import Lora
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from palimpsest_stage.errors import ModelUnsuitable
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+class Gradients:
+    """Per-example gradients of all adapters as one matrix (examples, parameters)."""
+
+    def __init__(self, parameters: int) -> None:
+        self.matrix = torch.empty(0, parameters)
+        self._written: set[int] = set()
+
+    def begin(self, examples: int) -> None:
+        """Make room for a batch. What no backward pass writes is NaN, so it cannot pass unseen."""
+        if self.matrix.shape[0] != examples:
+            self.matrix = torch.full((examples, self.matrix.shape[1]), torch.nan)
+        self._written.clear()
+
+    def add(self, offset: int, gradient: Tensor, scale: float = 1.0) -> None:
+        """Add one parameter's (examples, ...) gradients, times `scale`, at its place."""
+        flat = gradient.flatten(1)
+        place = self.matrix[:, offset : offset + flat.shape[1]]
+        if offset in self._written:
+            place.add_(flat, alpha=scale)
+        else:
+            torch.mul(flat, scale, out=place)
+            self._written.add(offset)
+
+
+class _AdaptedLinear(torch.autograd.Function):
+    """W x + scale B A x for x (examples, tokens, in); backward files A's and B's by example."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, a: Tensor, b: Tensor, layer: "LoraLinear", sink: Gradients
+    ) -> Tensor:
+        a, b = a.to(x.dtype), (b * layer.scale).to(x.dtype)
+        hidden = x @ a.T
+        ctx.save_for_backward(x, a, b, hidden)
+        ctx.layer, ctx.sink = layer, sink
+        return layer.base(x).add_(hidden @ b.T)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, a, b, hidden = ctx.saved_tensors
+        layer, sink = ctx.layer, ctx.sink
+        inner = grad @ b
+        sink.add(layer.offset, torch.bmm(inner.transpose(1, 2), x))
+        sink.add(layer.offset + a.numel(), torch.bmm(grad.transpose(1, 2), hidden), layer.scale)
+        back = None
+        if ctx.needs_input_grad[0]:
+            back = (grad @ layer.base.weight).add_(inner @ a)
+        return back, None, None, None, None
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with a trained low-rank addition."""
+
+    def __init__(self, base: nn.Linear, lora: Lora) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = lora.alpha / lora.rank
+        self.a = nn.Parameter(torch.empty(lora.rank, base.in_features))
+        self.b = nn.Parameter(torch.zeros(base.out_features, lora.rank))
+        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+        self.sink: Gradients | None = None
+        self.offset = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.sink is None or x.dim() != 3:
+            raise ModelUnsuitable("linear layers must see (examples, tokens, features)")
+        out: Tensor = _AdaptedLinear.apply(x, self.a, self.b, self, self.sink)
+        return out
+
+
+class Adapters:
+    """All adapters put into a model, as one flat parameter vector."""
+
+    def __init__(self, model: nn.Module, lora: Lora) -> None:
+        """Replaces the target layers in `model`. Raises ModelUnsuitable if there are none."""
+        model.requires_grad_(False)
+        self.lora = lora
+        self.layers: dict[str, LoraLinear] = {}
+        for name, parent, attribute, base in list(target_layers(model, lora.target_modules)):
+            layer = LoraLinear(base, lora)
+            setattr(parent, attribute, layer)
+            self.layers[name] = layer
+        parameters = self._parameters()
+        self.gradients = Gradients(sum(p.numel() for p in parameters))
+        offset = 0
+        for layer in self.layers.values():
+            layer.sink, layer.offset = self.gradients, offset
+            offset += layer.a.numel() + layer.b.numel()
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for layer in self.layers.values() for p in (layer.a, layer.b)]
+
+    @property
+    def size(self) -> int:
+        """Number of trained parameters."""
+        return sum(p.numel() for p in self._parameters())
+
+    def spans(self) -> dict[str, tuple[slice, slice]]:
+        """Where each layer's A and B lie in the flat vector."""
+        return {
+            name: (
+                slice(layer.offset, layer.offset + layer.a.numel()),
+                slice(
+                    layer.offset + layer.a.numel(),
+                    layer.offset + layer.a.numel() + layer.b.numel(),
+                ),
+            )
+            for name, layer in self.layers.items()
+        }
+
+    @torch.no_grad()
+    def read(self) -> Tensor:
+        """A copy of the flat parameter vector, float32."""
+        return torch.cat([p.flatten() for p in self._parameters()])
+
+    @torch.no_grad()
+    def write(self, flat: Tensor) -> None:
+        """Set all parameters from a flat vector."""
+        for parameter, values in zip(
+            self._parameters(),
+            torch.split(flat, [p.numel() for p in self._parameters()]),
+            strict=True,
+        ):
+            parameter.copy_(values.view_as(parameter))
+
+    def save(self, folder: Path) -> None:
+        """Write the adapters in PEFT's layout."""
+        tensors = {}
+        for name, layer in self.layers.items():
+            tensors[f"base_model.model.{name}.lora_A.weight"] = layer.a.detach().contiguous()
+            tensors[f"base_model.model.{name}.lora_B.weight"] = layer.b.detach().contiguous()
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        config = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "inference_mode": True,
+            "r": self.lora.rank,
+            "lora_alpha": self.lora.alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": sorted({name.rsplit(".", 1)[-1] for name in self.layers}),
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def target_layers(
+    model: nn.Module, names: list[str]
+) -> Iterator[tuple[str, nn.Module, str, nn.Linear]]:
+    """(path, parent, attribute, layer) of linear layers named so; by default all but the head.
+
+    Raises ModelUnsuitable if a name is found nowhere.
+    """
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    found = set()
+    for path, parent in model.named_modules():
+        for attribute, child in parent.named_children():
+            wanted = attribute in names if names else child is not head
+            if isinstance(child, nn.Linear) and wanted:
+                found.add(attribute)
+                yield f"{path}.{attribute}" if path else attribute, parent, attribute, child
+    if not found or set(names) - found:
+        raise ModelUnsuitable("the model has no linear layer of a name in lora.targetModules")
+
+
+@torch.no_grad()
+def merge(model: nn.Module, folder: Path) -> None:
+    """Add the adapters in `folder` to the model's weights, in float32 before rounding.
+
+    Raises ModelUnsuitable if they do not fit.
+    """
+    config = json.loads((folder / CONFIG).read_text())
+    scale = config["lora_alpha"] / config["r"]
+    tensors = load_file(folder / WEIGHTS)
+    modules = dict(model.named_modules())
+    for key in [k for k in tensors if k.endswith(".lora_A.weight")]:
+        name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        layer = modules.get(name)
+        a, b = tensors[key], tensors[key.replace("lora_A", "lora_B")]
+        if not isinstance(layer, nn.Linear) or layer.weight.shape != (b.shape[0], a.shape[1]):
+            raise ModelUnsuitable("the generator's adapters do not fit this base model")
+        layer.weight.copy_(layer.weight.float() + scale * (b @ a))

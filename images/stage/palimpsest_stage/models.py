@@ -1,0 +1,47 @@
+"""Loading models from a folder: safetensors only, no code from the folder, no hub."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palimpsest_stage.errors import ModelUnsuitable
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def load_causal(folder: Path, precision: str) -> tuple[Any, Any]:
+    """(model, tokenizer) of a causal language model, frozen, in evaluation mode.
+
+    Raises ModelUnsuitable if the folder holds none.
+    """
+    # Not from the package's root: its lazy loader looks at every module on the way.
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - 4 s
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[precision], use_safetensors=True, **_LOCAL
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelUnsuitable(f"not a causal language model in safetensors: {error}") from error
+    if tokenizer.eos_token_id is None:
+        raise ModelUnsuitable("the tokenizer has no end-of-sequence token")
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def load_encoder(folder: Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of a sentence encoder in float32. Raises ModelUnsuitable."""
+    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - 4 s
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, **_LOCAL
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelUnsuitable(f"not an encoder in safetensors: {error}") from error
+    return model.eval().requires_grad_(False), tokenizer
+
+
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}

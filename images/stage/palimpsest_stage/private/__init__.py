@@ -1,0 +1,1 @@
+"""What only stages in the custodian's namespace use."""

@@ -1,0 +1,74 @@
+"""Checkpoints of a private training: in the custodian's bucket, for a later attempt to go on."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palimpsest.storage import NotFound, S3Store
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from palimpsest_stage.dp.adam import Moments
+from palimpsest_stage.runtime import file_digest
+
+_STATE = "state.json"
+_ADAPTER = "adapter.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Training after `steps` steps. The noise generator is no part of it."""
+
+    steps: int
+    weights: Tensor
+    moments: Moments
+
+
+class Checkpoints:
+    """All attempts' checkpoints of one charge, under `<prefix><attempt>/block-<n>/`."""
+
+    def __init__(self, store: S3Store, prefix: str, scratch: Path) -> None:
+        self._store, self._prefix, self._scratch = store, prefix, scratch
+
+    def save(self, attempt: str, block: int, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint; its state file, last, makes it whole."""
+        place = f"{self._prefix}{attempt}/block-{block}/"
+        moments = checkpoint.moments
+        save_file({"weights": checkpoint.weights}, self._scratch / _ADAPTER)
+        save_file({"first": moments.first, "second": moments.second}, self._scratch / _OPTIMIZER)
+        digests = {}
+        for name in (_ADAPTER, _OPTIMIZER):
+            self._store.upload_file(self._scratch / name, place + name)
+            digests[name] = file_digest(self._scratch / name)
+        state = {"steps": checkpoint.steps, "optimizerSteps": moments.steps, "digests": digests}
+        self._store.put(place + _STATE, json.dumps(state).encode())
+
+    def latest(self) -> Checkpoint | None:
+        """The whole checkpoint with the most steps, if there is any."""
+        found = []
+        for uri in self._store.list(self._prefix):
+            if uri.endswith(f"/{_STATE}"):
+                state = json.loads(self._store.get(uri))
+                found.append((int(state["steps"]), uri.removesuffix(_STATE), state))
+        for steps, place, state in sorted(found, key=lambda one: (-one[0], one[1])):
+            checkpoint = self._load(steps, place, state)
+            if checkpoint is not None:
+                return checkpoint
+        return None
+
+    def _load(self, steps: int, place: str, state: dict[str, Any]) -> Checkpoint | None:
+        tensors: dict[str, Tensor] = {}
+        for name in (_ADAPTER, _OPTIMIZER):
+            path = self._scratch / name
+            try:
+                self._store.download_file(place + name, path)
+                if file_digest(path) != state["digests"][name]:
+                    return None
+                tensors |= load_file(path)
+            except (NotFound, SafetensorError):
+                return None
+        moments = Moments(tensors["first"], tensors["second"], int(state["optimizerSteps"]))
+        return Checkpoint(steps, tensors["weights"], moments)

@@ -1,0 +1,270 @@
+"""What every stage has: its task, its stores, verified public inputs, and one way to publish."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from palimpsest.api.manifest import MANIFEST, File, Manifest
+from palimpsest.api.task import (
+    CREDENTIALS_ROOT,
+    SCRATCH,
+    ArtifactInput,
+    ChargeRef,
+    FileInput,
+    ModelInput,
+    SampleParameters,
+    Task,
+    canonical_json,
+    sha256_digest,
+    work_digest,
+)
+from palimpsest.storage import NotFound, S3Store, StoreConfig, load_credentials, parse_uri
+from pydantic import ValidationError
+
+from palimpsest_stage.errors import InputMismatch, InvalidTask
+
+MODEL_LISTING = "palimpsest-model.json"
+PROGRESS_SECONDS = 3.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class Stores:
+    """The task's object stores, each opened at its first use."""
+
+    task: Task
+    credentials: Path
+    _open: dict[str, S3Store] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> S3Store:
+        if name not in self._open:
+            access = self.task.stores.get(name)
+            if access is None:
+                raise InvalidTask(f"stores: {name} is not among them")
+            try:
+                access_key, secret_key = load_credentials(self.credentials / access.credentials)
+            except ValueError as error:
+                raise InvalidTask(str(error)) from error
+            self._open[name] = S3Store(
+                StoreConfig(
+                    endpoint=access.endpoint,
+                    region=access.region,
+                    path_style=access.path_style,
+                    ca_bundle=os.environ.get("AWS_CA_BUNDLE"),
+                    access_key=access_key,
+                    secret_key=secret_key,
+                )
+            )
+        return self._open[name]
+
+
+class Context:
+    """One attempt at one task (one shard of it, if the stage is sharded)."""
+
+    def __init__(self, task: Task, environment: Mapping[str, str]) -> None:
+        """Raises InvalidTask if the pod's environment does not fit the task."""
+        self.task = task
+        try:
+            self.attempt_number = int(environment.get("PALIMPSEST_ATTEMPT", "1"))
+            self.shard = int(environment.get("JOB_COMPLETION_INDEX", "0"))
+        except ValueError as error:
+            raise InvalidTask("PALIMPSEST_ATTEMPT, JOB_COMPLETION_INDEX: not numbers") from error
+        self.attempt = f"{self.attempt_number}-{environment.get('POD_NAME', 'pod')}"
+        self.scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
+        self.stores = Stores(
+            task, Path(environment.get("PALIMPSEST_CREDENTIALS_ROOT", CREDENTIALS_ROOT))
+        )
+        self.prefix = task.output.uri
+        if isinstance(task.parameters, SampleParameters):
+            if self.shard >= task.parameters.shards:
+                raise InvalidTask("JOB_COMPLETION_INDEX is beyond the number of shards")
+            self.prefix += f"shards/{self.shard}/"
+        self._reported = 0.0
+
+    def parameters(self, kind: type[T]) -> T:
+        """The stage's parameters. Raises InvalidTask if they are another stage's."""
+        found = self.task.parameters
+        if not isinstance(found, kind):
+            raise InvalidTask(f"parameters: {kind.__name__} are needed")
+        return found
+
+    @property
+    def charge(self) -> ChargeRef:
+        """The reservation that pays for a private stage. Raises InvalidTask if there is none."""
+        if self.task.charge is None:
+            raise InvalidTask("charge: a private stage needs one")
+        return self.task.charge
+
+    @property
+    def output(self) -> S3Store:
+        """The store that the result goes to."""
+        return self.stores[self.task.output.store]
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the work: the same for every attempt at it."""
+        return work_digest(self.task.subject, self.task.parameters, self.task.inputs)
+
+    def seed(self, purpose: str) -> int:
+        """A public 63-bit seed, equal in every attempt. Never for private data."""
+        text = f"{self.digest}/{self.shard}/{purpose}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def input(self, name: str, kind: type[T]) -> T:
+        """The input called so. Raises InvalidTask if it is absent or of another kind."""
+        found = self.task.inputs.get(name)
+        if not isinstance(found, kind):
+            raise InvalidTask(f"inputs: {name} must be given as {kind.__name__}")
+        return found
+
+    def folder(self, name: str) -> Path:
+        """A folder of its own below the scratch volume."""
+        path = self.scratch / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def model(self, name: str) -> Path:
+        """A model's folder, every file verified. Raises InputMismatch."""
+        model = self.input(name, ModelInput)
+        store, target = self.stores[model.store], self.folder(f"inputs/{name}")
+        listing = _verified(store, f"{model.uri}{MODEL_LISTING}", model.digest)
+        try:
+            files = [File.model_validate(entry) for entry in json.loads(listing)["files"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputMismatch(f"{name}: {MODEL_LISTING} cannot be read") from error
+        for file in files:
+            _download(store, model.uri, file, target)
+        return target
+
+    def artifact(self, name: str) -> Path:
+        """A folder with an artifact's files by their last names, verified. Raises InputMismatch."""
+        artifact = self.input(name, ArtifactInput)
+        store, target = self.stores[artifact.store], self.folder(f"inputs/{name}")
+        data = _verified(store, artifact.uri, artifact.digest)
+        try:
+            manifest = Manifest.model_validate_json(data)
+        except ValidationError as error:
+            raise InputMismatch(f"{name}: the manifest cannot be read") from error
+        prefix = artifact.uri.removesuffix(MANIFEST)
+        for file in manifest.files:
+            _download(store, prefix, file, target, flat=True)
+        return target
+
+    def file(self, name: str) -> Path:
+        """A public file, verified. Raises InputMismatch."""
+        file = self.input(name, FileInput)
+        path = self.folder("inputs") / name
+        path.write_bytes(_verified(self.stores[file.store], file.uri, file.digest))
+        return path
+
+    def instructions(self, *names: str) -> list[dict[str, Any]]:
+        """Rows of the inputs called so or `<name>-<index>`, in order. Raises InvalidTask."""
+        given = sorted(
+            (name for name in self.task.inputs if name in names or _base(name) in names),
+            key=lambda name: (len(name), name),
+        )
+        if not given:
+            raise InvalidTask(f"inputs: one of {', '.join(names)} must be given")
+        return [row for name in given for row in _rows(self.artifact(name))]
+
+    def published(self) -> bool:
+        """Whether an attempt has already published the result."""
+        return self.output.exists(f"{self.prefix}{MANIFEST}")
+
+    def publish(self, files: Mapping[str, Path]) -> None:
+        """Upload the files, then the manifest; the first manifest wins and is the result."""
+        entries = []
+        for name, path in sorted(files.items()):
+            place = f"attempts/{self.attempt}/{name}"
+            self.output.upload_file(path, f"{self.prefix}{place}")
+            entries.append(File(path=place, digest=file_digest(path), size=path.stat().st_size))
+        manifest = Manifest(
+            subject=self.task.subject,
+            task=self.digest,
+            parameters=self.task.parameters,
+            inputs=self.task.inputs,
+            files=entries,
+            charge=self.task.charge.id if self.task.charge else None,
+            attempt=self.attempt,
+        )
+        data = canonical_json(manifest.model_dump(by_alias=True, mode="json"))
+        self.output.put_if_absent(f"{self.prefix}{MANIFEST}", data)
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Tell how far the stage is, at most every few seconds. Never from a private stage."""
+        if self.task.charge is not None:
+            raise InvalidTask("a private stage tells no progress")
+        now = time.monotonic()
+        if now - self._reported >= PROGRESS_SECONDS or done == total:
+            self._reported = now
+            data = canonical_json({"done": done, "total": total, "unit": unit})
+            self.output.put(f"{self.prefix}progress.json", data)
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:<hex>` of a file."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write a value as readable JSON; returns the path."""
+    path.write_text(
+        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write JSONL; returns the path."""
+    path.write_bytes(b"".join(canonical_json(row) + b"\n" for row in rows))
+    return path
+
+
+ROWS = ("annotated.jsonl", "selected.jsonl", "instructions.jsonl", "data.jsonl")
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    path = next((folder / name for name in ROWS if (folder / name).exists()), None)
+    if path is None:
+        raise InputMismatch(f"an artifact holds none of {', '.join(ROWS)}")
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _base(name: str) -> str:
+    head, _, index = name.rpartition("-")
+    return head if index.isdigit() else name
+
+
+def _verified(store: S3Store, uri: str, digest: str) -> bytes:
+    try:
+        data = store.get(uri)
+    except NotFound as error:
+        raise InputMismatch(str(error)) from error
+    if sha256_digest(data) != digest:
+        raise InputMismatch(f"{uri} has another digest than declared")
+    return data
+
+
+def _download(store: S3Store, prefix: str, file: File, target: Path, flat: bool = False) -> None:
+    parts = file.path.split("/")
+    if not all(parts) or {".", ".."} & set(parts):
+        raise InputMismatch(f"{file.path}: not a path inside the artifact")
+    path = target / parts[-1] if flat else target.joinpath(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        store.download_file(str(parse_uri(prefix + file.path)), path)
+    except NotFound as error:
+        raise InputMismatch(str(error)) from error
+    if file_digest(path) != file.digest:
+        raise InputMismatch(f"{prefix}{file.path} has another digest than declared")

@@ -1,0 +1,165 @@
+"""Stage train: DP-SGD on LoRA adapters over private instructions. In custody.
+
+Order is the guarantee: public checks, then the journal's start, then private data; an intent in
+the journal before each block of steps, a checkpoint in custody after it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from palimpsest.api.task import PrivateInput, TrainParameters
+from palimpsest.privacy.calibration import worst_case_steps
+from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
+
+from palimpsest_stage import lora
+from palimpsest_stage.dp.adam import Moments, adam_step
+from palimpsest_stage.dp.noise import SecureGenerator
+from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean
+from palimpsest_stage.errors import ChargeRefused, InvalidTask
+from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
+from palimpsest_stage.models import load_causal
+from palimpsest_stage.private.checkpoints import Checkpoint, Checkpoints
+from palimpsest_stage.private.custody import work_prefix
+from palimpsest_stage.private.fence import Fence
+from palimpsest_stage.private.records import read_texts
+from palimpsest_stage.runtime import Context, write_json
+from palimpsest_stage.text import Layout, encode, layout
+
+GENERATOR = "generator.json"
+# Up to here plain attention is faster than the fused kernel's backward pass.
+SHORT = 128
+
+
+def run(context: Context, report: dict[str, Any]) -> None:
+    """Publish the adapters in PEFT's layout and generator.json ({prompt, maxLength})."""
+    parameters, charge = context.parameters(TrainParameters), context.charge
+    trainer, tokenizer = _prepare(context, parameters)
+
+    store = context.stores[charge.store]
+    fence = Fence(store, charge, context.attempt_number)
+    fence.start(mechanism(parameters), parameters.restarts, parameters.block_steps)
+    checkpoints = Checkpoints(store, work_prefix(charge), context.folder("checkpoints"))
+    checkpoint = checkpoints.latest()
+    check_resumable(parameters, checkpoint, fence.intended_steps, fence.earlier_attempts)
+    state = checkpoint or trainer.initial()
+
+    if state.steps < parameters.steps:
+        source = context.input("private", PrivateInput)
+        findings: Counter[str] = Counter()
+        texts = read_texts(
+            context.stores[source.store], source, context.folder("private"), findings
+        )
+        examples = [ids for text in texts if (ids := encode(tokenizer, trainer.shape, text))]
+        report["records"] = findings
+        batches = report["batches"] = []
+        while state.steps < parameters.steps:
+            block, steps = next_block(parameters, state.steps)
+            fence.intent(block, steps)
+            for _ in range(steps):
+                state, size = trainer.step(state, examples)
+                batches.append(size)
+            checkpoints.save(context.attempt, block, state)
+
+    trainer.adapters.write(state.weights)
+    out = context.folder("out")
+    trainer.adapters.save(out)
+    write_json(out / GENERATOR, {"prompt": parameters.prompt, "maxLength": parameters.max_length})
+    context.publish({path.name: path for path in out.iterdir()})
+
+
+def mechanism(parameters: TrainParameters) -> PoissonSubsampledGaussian:
+    """What the charge must have reserved: the worst case. Raises InvalidTask."""
+    try:
+        return PoissonSubsampledGaussian(
+            batch=parameters.expected_batch_size,
+            records=parameters.records,
+            noiseMultiplier=parameters.noise_multiplier,
+            steps=worst_case_steps(parameters.steps, parameters.restarts, parameters.block_steps),
+        )
+    except ValueError as error:
+        raise InvalidTask(f"parameters: {error}") from error
+
+
+def next_block(parameters: TrainParameters, done: int) -> tuple[int, int]:
+    """(number, steps) of the block that follows `done` steps."""
+    block = done // parameters.block_steps
+    return block, min(parameters.block_steps, parameters.steps - done)
+
+
+def check_resumable(
+    parameters: TrainParameters,
+    checkpoint: Checkpoint | None,
+    intended_steps: int,
+    earlier_attempts: int,
+) -> None:
+    """Refuse to go on if blocks were executed whose checkpoint is lost, or if too few are left.
+
+    An attempt loses its last block at most, so `intended_steps` less one block an attempt must be
+    in the checkpoint. Raises ChargeRefused.
+    """
+    done = checkpoint.steps if checkpoint else 0
+    if done < intended_steps - earlier_attempts * parameters.block_steps:
+        raise ChargeRefused("blocks were executed whose checkpoint is lost; never begin again")
+    worst = worst_case_steps(parameters.steps, parameters.restarts, parameters.block_steps)
+    if intended_steps + parameters.steps - done > worst:
+        raise ChargeRefused("the steps that are left exceed what was reserved")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """DP-SGD's loop body: the model with its adapters and the public settings."""
+
+    model: Any
+    adapters: lora.Adapters
+    shape: Layout
+    parameters: TrainParameters
+    generator: SecureGenerator
+
+    def initial(self) -> Checkpoint:
+        """Before the first step."""
+        return Checkpoint(0, self.adapters.read(), Moments.zero(self.adapters.size))
+
+    def step(self, state: Checkpoint, examples: Sequence[list[int]]) -> tuple[Checkpoint, int]:
+        """(state after one step, realised batch size; the latter never leaves custody)."""
+        settings = self.parameters
+        sampled = self.generator.poisson_sample(
+            len(examples), settings.expected_batch_size, settings.records
+        )
+        self.adapters.write(state.weights)
+        total = torch.zeros(self.adapters.size, dtype=torch.float64)
+        clipping_norm = float(settings.clipping_norm)
+        batch = [examples[index] for index in sampled]
+        for micro in micro_batches(batch, self.shape, settings.micro_batch_size):
+            total += clipped_sum(
+                per_example_gradients(self.model, self.adapters, micro), clipping_norm
+            )
+        # An empty batch skips the passes, never the noise, the step or the account.
+        gradient = noisy_mean(
+            total,
+            torch.from_numpy(self.generator.normals(self.adapters.size)),
+            float(settings.noise_multiplier),
+            clipping_norm,
+            settings.expected_batch_size,
+        )
+        weights, moments = adam_step(
+            state.weights, state.moments, gradient, float(settings.learning_rate)
+        )
+        return Checkpoint(state.steps + 1, weights, moments), len(batch)
+
+
+def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, Any]:
+    """All that can fail on public ground, before the charge is touched."""
+    model, tokenizer = load_causal(context.model("base"), parameters.precision)
+    if parameters.max_length <= SHORT:
+        model.set_attn_implementation("eager")
+    try:
+        shape = layout(tokenizer, parameters.prompt, parameters.max_length)
+    except ValueError as error:
+        raise InvalidTask(str(error)) from error
+    torch.manual_seed(context.seed("adapters"))
+    adapters = lora.Adapters(model, parameters.lora)
+    check_adapters(model, adapters, shape, parameters.micro_batch_size)
+    return Trainer(model, adapters, shape, parameters, SecureGenerator()), tokenizer

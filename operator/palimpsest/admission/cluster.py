@@ -1,0 +1,73 @@
+"""What admission reads from the API server: fresh, by GET, nothing cached."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kubernetes.client import ApiClient, CustomObjectsApi, VersionApi
+from kubernetes.client.exceptions import ApiException
+
+from palimpsest.api import GROUP, VERSION
+from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec, PrivacyBudgetStatus
+from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
+
+from .fit import Budget
+
+# Well below the webhook's own timeout of five seconds.
+TIMEOUT_SECONDS = 2
+
+
+class ApiCluster:
+    """Look-ups by a client; they raise ApiException or urllib3's errors."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._objects = CustomObjectsApi(client)
+        self._version = VersionApi(client)
+
+    def budget(self, name: str) -> Budget | None:
+        """The PrivacyBudget, or None if there is none. Raises ValueError if it is malformed."""
+        found = _found(
+            lambda: self._objects.get_cluster_custom_object(
+                GROUP, VERSION, PrivacyBudget.plural, name, _request_timeout=TIMEOUT_SECONDS
+            )
+        )
+        if found is None:
+            return None
+        status = found.get("status")
+        return Budget(
+            name=name,
+            generation=found["metadata"]["generation"],
+            spec=PrivacyBudgetSpec.model_validate(found["spec"]),
+            status=PrivacyBudgetStatus.model_validate(status) if status else None,
+        )
+
+    def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None:
+        """The PrivateGenerator's spec, or None. Raises ValueError if it is malformed."""
+        found = _found(
+            lambda: self._objects.get_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                namespace,
+                PrivateGenerator.plural,
+                name,
+                _request_timeout=TIMEOUT_SECONDS,
+            )
+        )
+        return None if found is None else PrivateGeneratorSpec.model_validate(found["spec"])
+
+    def reachable(self) -> bool:
+        """Whether the API server answers."""
+        try:
+            self._version.get_code(_request_timeout=TIMEOUT_SECONDS)
+        except Exception:
+            return False
+        return True
+
+
+def _found(get: Callable[[], Any]) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = get()
+    except ApiException as error:
+        if error.status == 404:
+            return None
+        raise
+    return found

@@ -1,0 +1,252 @@
+"""The decision about one AdmissionReview request. Pure, but for what `Cluster` looks up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from palimpsest.api import GROUP
+from palimpsest.api.base import ApiModel
+from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
+from palimpsest.api.common import ModelRef
+from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
+from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
+from palimpsest.privacy.calibration import MIN_EPSILON
+from palimpsest.privacy.gate import choose_order
+from palimpsest.privacy.mechanisms import DiscreteGaussian
+from palimpsest.privacy.pricing import (
+    limit_of,
+    planned_mechanisms,
+    price_histogram,
+    price_training,
+)
+from palimpsest.storage import canonical_prefix
+
+from .fit import Budget, gate_of, histogram_misfit, holds_charge, training_misfit
+
+CONFIRM_DELETE = f"{GROUP}/confirm-delete"
+
+# Beyond it the guarantee says little: e^10 is 22,000.
+WEAK_EPSILON = Decimal(10)
+# Expected total variation that the noise alone adds to the histogram.
+NOISY_HISTOGRAM = Decimal("0.1")
+_USUAL_HISTOGRAM = DiscreteGaussian.model_validate({"noiseMultiplier": "10"})
+
+_Spec = TypeVar("_Spec", bound=ApiModel)
+
+
+class Cluster(Protocol):
+    """What admission reads from the API server; each raises if that did not answer."""
+
+    def budget(self, name: str) -> Budget | None: ...
+
+    def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None: ...
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the API server is told."""
+
+    allowed: bool
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class RefusedError(Exception):
+    """The request is denied; the text names the field and the remedy."""
+
+
+def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
+    """Decide on the `request` of an AdmissionReview (admission.k8s.io/v1).
+
+    Raises whatever the cluster's look-ups raise.
+    """
+    kind, operation = request["kind"]["kind"], request["operation"]
+    try:
+        match kind, operation:
+            case PrivacyBudget.kind, "DELETE":
+                _confirmed(request["oldObject"])
+                warnings = []
+            case PrivacyBudget.kind, "CREATE" | "UPDATE":
+                old = request.get("oldObject")
+                warnings = _budget(
+                    _spec(PrivacyBudgetSpec, request["object"]),
+                    _spec(PrivacyBudgetSpec, old) if old else None,
+                )
+            case PrivateGenerator.kind, "CREATE":
+                spec = _spec(PrivateGeneratorSpec, request["object"])
+                warnings = _generator(spec, request["namespace"], _name(request), cluster)
+            case SyntheticDataset.kind, "CREATE":
+                data = _spec(SyntheticDatasetSpec, request["object"])
+                warnings = _dataset(data, request["namespace"], _name(request), cluster)
+            case _:
+                warnings = []
+    except RefusedError as refused:
+        return Decision(False, str(refused))
+    return Decision(True, warnings=tuple(warnings))
+
+
+def _name(request: Mapping[str, Any]) -> str:
+    # generateName: the name is not made yet, and a new name holds no charge.
+    return request.get("name") or ""
+
+
+def _spec(model: type[_Spec], manifest: Mapping[str, Any]) -> _Spec:
+    try:
+        return model.model_validate(manifest.get("spec"))
+    except ValidationError as error:
+        raise RefusedError(
+            "; ".join(
+                f"{'.'.join(['spec', *(str(part) for part in each['loc'])])}: {each['msg']}"
+                for each in error.errors()
+            )
+        ) from error
+
+
+def _confirmed(budget: Mapping[str, Any]) -> None:
+    metadata = budget["metadata"]
+    if (metadata.get("annotations") or {}).get(CONFIRM_DELETE) != "true":
+        name = metadata["name"]
+        raise RefusedError(
+            f'PrivacyBudget "{name}" is not deleted without its custodian\'s word; what is spent '
+            "stays spent in the journal either way. To confirm: "
+            f"kubectl annotate privacybudget {name} {CONFIRM_DELETE}=true"
+        )
+
+
+def _budget(spec: PrivacyBudgetSpec, old: PrivacyBudgetSpec | None) -> list[str]:
+    limit = limit_of(spec)
+    if limit.delta * spec.dataset.records >= 1:
+        raise RefusedError(
+            f"spec.limit.delta: {spec.limit.delta} must be below 1/records, here "
+            f"1/{spec.dataset.records}"
+        )
+    if old is not None and limit.epsilon > limit_of(old).epsilon:
+        raise RefusedError(
+            f"spec.limit.epsilon: {spec.limit.epsilon} is above {old.limit.epsilon}; it may only "
+            "be lowered"
+        )
+    private = _canonical("spec.dataset.uri", spec.dataset.uri)
+    releases = _canonical("spec.releases.uri", spec.releases.uri)
+    if private.startswith(releases) or releases.startswith(private):
+        raise RefusedError(
+            "spec.releases.uri: must not overlap spec.dataset.uri; releases leave custody, "
+            "private data never does"
+        )
+    if spec.custodian.namespace in spec.allowed_namespaces.names:
+        raise RefusedError(
+            f"spec.allowedNamespaces.names: {spec.custodian.namespace} is the custodian's "
+            "namespace and cannot be a tenant's too"
+        )
+    try:
+        choose_order(planned_mechanisms(spec), limit)
+    except ValueError as error:
+        field = "spec.plan" if spec.plan else "spec.limit"
+        raise RefusedError(f"{field}: no gate can be opened: {error}") from error
+    return _weak("spec.limit.epsilon", limit.epsilon)
+
+
+def _generator(
+    spec: PrivateGeneratorSpec, namespace: str, name: str, cluster: Cluster
+) -> list[str]:
+    epsilon = Decimal(spec.privacy.epsilon)
+    if epsilon < MIN_EPSILON:
+        raise RefusedError(
+            f"spec.privacy.epsilon: {spec.privacy.epsilon} is below {MIN_EPSILON}, the least that "
+            "a training may ask for"
+        )
+    warnings = _weak("spec.privacy.epsilon", epsilon)
+    budget = cluster.budget(spec.budget_ref.name)
+    if budget is None:
+        return [*warnings, _held("spec.budgetRef.name", "PrivacyBudget", spec.budget_ref.name)]
+    _namespace_allowed(budget, namespace)
+    _model_allowed(budget, "spec.baseModel", spec.base_model)
+    batch, records = spec.training.expected_batch_size, budget.spec.dataset.records
+    if batch > records:
+        raise RefusedError(
+            f"spec.training.expectedBatchSize: {batch} is more than the {records} records that "
+            f'PrivacyBudget "{budget.name}" declares'
+        )
+    try:
+        training = price_training(spec, budget.spec)
+    except ValueError as error:
+        raise RefusedError(f"spec.privacy.{error}") from error
+    gate = gate_of(budget)
+    if gate is None or holds_charge(budget, PrivateGenerator.kind, namespace, name):
+        return warnings
+    if not gate.fits(training):
+        raise RefusedError(training_misfit(gate, training, spec.privacy.epsilon))
+    if not gate.fits(training, _USUAL_HISTOGRAM):
+        warnings.append(
+            "spec.privacy.epsilon: this training leaves no room for the histogram of a "
+            "SyntheticDataset with spec.resampling (noise multiplier 10)"
+        )
+    return warnings
+
+
+def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Cluster) -> list[str]:
+    generator = cluster.generator(namespace, spec.generator_ref.name)
+    if generator is None:
+        return [_held("spec.generatorRef.name", "PrivateGenerator", spec.generator_ref.name)]
+    budget = cluster.budget(generator.budget_ref.name)
+    if budget is None:
+        return [_held("the generator's budgetRef", "PrivacyBudget", generator.budget_ref.name)]
+    _namespace_allowed(budget, namespace)
+    resampling = spec.resampling
+    if resampling is None:
+        return []
+    _model_allowed(budget, "spec.resampling.embedder", resampling.embedder)
+    try:
+        histogram = price_histogram(resampling)
+    except ValueError as error:
+        raise RefusedError(f"spec.resampling.noiseMultiplier: {error}") from error
+    gate = gate_of(budget)
+    known = holds_charge(budget, SyntheticDataset.kind, namespace, name)
+    if gate is not None and not known and not gate.fits(histogram):
+        raise RefusedError(histogram_misfit(gate, histogram))
+    records = budget.spec.dataset.records
+    # Half the sum of K absolute normal deviates of spread sigma, over N: 0.4 K sigma / N.
+    variation = Decimal("0.4") * resampling.clusters * histogram.noise / records
+    if variation <= NOISY_HISTOGRAM:
+        return []
+    fewer = int(NOISY_HISTOGRAM * records / (Decimal("0.4") * histogram.noise))
+    return [
+        f"spec.resampling.clusters: noise alone moves the histogram by {variation:.2f} in total "
+        f"variation at {records} records; take at most {max(2, fewer)} clusters"
+    ]
+
+
+def _namespace_allowed(budget: Budget, namespace: str) -> None:
+    if namespace not in budget.spec.allowed_namespaces.names:
+        raise RefusedError(
+            f'metadata.namespace: PrivacyBudget "{budget.name}" does not allow namespace '
+            f"{namespace}; its custodian lists those that may charge it in "
+            "spec.allowedNamespaces.names"
+        )
+
+
+def _model_allowed(budget: Budget, field: str, model: ModelRef) -> None:
+    if model not in budget.spec.allowed_models:
+        raise RefusedError(
+            f"{field}: {model.uri} is not one of the allowedModels of PrivacyBudget "
+            f'"{budget.name}" (URI and digest must both agree)'
+        )
+
+
+def _canonical(field: str, uri: str) -> str:
+    try:
+        return canonical_prefix(uri)
+    except ValueError as error:
+        raise RefusedError(f"{field}: {error}") from error
+
+
+def _weak(field: str, epsilon: Decimal) -> list[str]:
+    if epsilon <= WEAK_EPSILON:
+        return []
+    return [f"{field}: above {WEAK_EPSILON} differential privacy promises little"]
+
+
+def _held(field: str, kind: str, name: str) -> str:
+    return f'{field}: {kind} "{name}" does not exist yet; the resource waits for it'

@@ -1,0 +1,191 @@
+"""PrivacyBudget: the custodian's word on how much may ever be learnt from one data set."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from .base import ApiModel, DeltaDecimal, ObjectName, PositiveDecimal, StoreUri
+from .common import CommonStatus, LabelMap, Location, ModelRef, ShortText, Storage, immutable, rule
+
+
+class Dataset(ApiModel):
+    """The private data's identity."""
+
+    uri: StoreUri = Field(description="Prefix that holds the private records; immutable.")
+    format: Literal["JSONL"] = Field("JSONL", description="One JSON object a line.")
+    text_field: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = Field(
+        "instruction", description="Field of a record that holds the instruction."
+    )
+    records: Annotated[int, Field(ge=100, le=1_000_000_000)] = Field(
+        description="Declared number of records. Public: it sets the sampling rate."
+    )
+    privacy_unit: Literal["Record"] = Field(
+        "Record", description="What is protected: one record added or removed."
+    )
+    storage: Storage
+
+
+class Limit(ApiModel):
+    """Everything ever released from this budget is (epsilon, delta)-differentially private."""
+
+    epsilon: PositiveDecimal = Field(
+        description="Total epsilon, a decimal string; may only be lowered."
+    )
+    delta: DeltaDecimal = Field(
+        description="Total delta, for example 1e-6; below 1/records; immutable."
+    )
+
+
+class PlannedTraining(ApiModel):
+    """A training the custodian expects."""
+
+    kind: Literal["Training"] = "Training"
+    epsilon: PositiveDecimal = Field(description="Epsilon of that training alone.")
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        description="Steps, those that restarts may repeat included."
+    )
+    count: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class PlannedHistogram(ApiModel):
+    """A resampling histogram the custodian expects."""
+
+    kind: Literal["Histogram"] = "Histogram"
+    noise_multiplier: PositiveDecimal
+    count: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class Plan(ApiModel):
+    """What the custodian expects to run; fixes the Renyi filter's order when the journal opens."""
+
+    trainings: list[PlannedTraining] = Field(default_factory=list, max_length=16)
+    histograms: list[PlannedHistogram] = Field(default_factory=list, max_length=16)
+
+
+class CustodyCompute(ApiModel):
+    """What stages in the custodian's namespace may use; they may choose from these lists only."""
+
+    node_selector: LabelMap = Field(
+        default_factory=dict, description="Added to every stage's pods in custody."
+    )
+    max_resources: Annotated[dict[ShortText, ShortText], Field(max_length=16)] = Field(
+        default_factory=dict, description="Cap of any one container's requests and limits."
+    )
+
+
+class Custodian(ApiModel):
+    """Where private data may be read."""
+
+    namespace: ObjectName = Field(
+        description="The custodian's namespace; opts in by label palimpsest.dev/custody=granted."
+    )
+    service_account_name: ObjectName = "private-data"
+    compute: CustodyCompute = Field(default_factory=CustodyCompute)
+
+
+class AllowedNamespaces(ApiModel):
+    """Namespaces whose PrivateGenerators and SyntheticDatasets may charge this budget."""
+
+    names: list[ObjectName] = Field(default_factory=list, max_length=256)
+
+
+class PrivacyBudgetSpec(ApiModel):
+    """What may be spent on one private data set, once, for ever."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                *immutable("PrivacyBudget", "dataset", "plan"),
+                rule(
+                    "self.limit.delta == oldSelf.limit.delta",
+                    "spec.limit.delta is immutable: every charge was accounted at it",
+                ),
+                rule(
+                    "double(self.limit.epsilon) <= double(oldSelf.limit.epsilon)",
+                    "spec.limit.epsilon may only be lowered",
+                ),
+                rule(
+                    "double(self.limit.delta) * double(self.dataset.records) < 1.0",
+                    "spec.limit.delta must be below 1/records",
+                ),
+            ]
+        }
+    )
+
+    dataset: Dataset
+    limit: Limit
+    plan: Plan | None = Field(
+        None,
+        description="Expected charges; default: two equal trainings and two histograms that fill "
+        "the limit.",
+    )
+    custodian: Custodian
+    releases: Location = Field(description="Where releases go: the only way out of custody.")
+    allowed_namespaces: AllowedNamespaces = Field(default_factory=AllowedNamespaces)
+    allowed_models: list[ModelRef] = Field(
+        min_length=1,
+        max_length=64,
+        description="Generators and embedders that may run beside private data.",
+    )
+
+
+class ChargeSummary(ApiModel):
+    """One line of the budget's history."""
+
+    id: ShortText
+    subject: ShortText
+    mechanism: ShortText
+    state: Literal["Reserved", "Started", "Committed", "Released"]
+    share: ShortText
+
+
+class Shares(ApiModel):
+    """Parts of the gate; they add up to one."""
+
+    committed: ShortText
+    reserved: ShortText
+    left: ShortText
+
+
+class LedgerHead(ApiModel):
+    """The journal's last entry as last read. A cache: the journal alone is the truth."""
+
+    sequence: int
+    digest: ShortText
+
+
+class PrivacyBudgetStatus(CommonStatus):
+    """The journal's state, cached."""
+
+    journal: ShortText = ""
+    head: LedgerHead | None = None
+    gate_order: int | None = Field(
+        None, description="Integer order of the Renyi filter, fixed when the journal was opened."
+    )
+    shares: Shares | None = None
+    guarantee: Annotated[str, StringConstraints(max_length=512)] = ""
+    charges: list[ChargeSummary] = Field(
+        default_factory=list, max_length=20, description="The latest charges."
+    )
+
+
+class PrivacyBudget(ApiModel):
+    """The resource."""
+
+    kind: ClassVar[str] = "PrivacyBudget"
+    plural: ClassVar[str] = "privacybudgets"
+    short_names: ClassVar[list[str]] = ["pb"]
+    scope: ClassVar[Literal["Cluster", "Namespaced"]] = "Cluster"
+    columns: ClassVar[list[dict[str, Any]]] = [
+        {"name": "Epsilon", "type": "string", "jsonPath": ".spec.limit.epsilon"},
+        {"name": "Delta", "type": "string", "jsonPath": ".spec.limit.delta"},
+        {"name": "Committed", "type": "string", "jsonPath": ".status.shares.committed"},
+        {"name": "Reserved", "type": "string", "jsonPath": ".status.shares.reserved"},
+        {"name": "Left", "type": "string", "jsonPath": ".status.shares.left"},
+        {"name": "Status", "type": "string", "jsonPath": ".status.summary"},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]
+
+    spec: PrivacyBudgetSpec
+    status: PrivacyBudgetStatus | None = None

@@ -1,0 +1,188 @@
+"""Parts that several resources' specs and statuses are made of."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, StringConstraints
+
+from .base import ApiModel, Digest, ObjectName, StoreUri
+
+ShortText = Annotated[str, StringConstraints(max_length=253)]
+Quantity = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
+]
+LabelMap = Annotated[dict[ShortText, ShortText], Field(max_length=32)]
+
+
+class StorageAuth(ApiModel):
+    """How the store is entered."""
+
+    type: Literal["Secret"] = Field(
+        "Secret", description="Secret: access keys from a Secret of the namespace the pods run in."
+    )
+    secret_name: ObjectName = Field(
+        description="Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    )
+
+
+class EgressRule(ApiModel):
+    """A destination that the stages' NetworkPolicy lets through (a policy cannot name a host)."""
+
+    cidr: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]{2,39}/[0-9]{1,3}$")] = Field(
+        description="Address range of the object store, for example 10.0.0.0/16."
+    )
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        default_factory=lambda: [443], min_length=1, max_length=8, description="TCP ports."
+    )
+
+
+class Storage(ApiModel):
+    """An S3-compatible object store."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$", max_length=253)] = (
+        Field(description="URL of the store without a path, for example https://s3.example.com.")
+    )
+    region: ShortText = Field("us-east-1", description="Region that requests are signed for.")
+    path_style: bool = Field(
+        True, description="Address buckets by path (most stores) instead of by host name (AWS)."
+    )
+    auth: StorageAuth
+    egress: list[EgressRule] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Where the stages' NetworkPolicy lets pods reach this store.",
+    )
+
+
+class Location(ApiModel):
+    """A prefix in an object store."""
+
+    uri: StoreUri = Field(description="s3://bucket/prefix/ ; ends with a slash.")
+    storage: Storage
+
+
+class ModelRef(ApiModel):
+    """A model in a store, pinned by the digest of its palimpsest-model.json."""
+
+    uri: StoreUri = Field(description="s3://bucket/prefix/ that holds the model's files.")
+    digest: Digest = Field(
+        description="SHA-256 of the model's palimpsest-model.json, which lists every file's digest."
+    )
+
+
+class ResourceRequirements(ApiModel):
+    """Kubernetes resource requests and limits."""
+
+    requests: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(
+        default_factory=dict
+    )
+    limits: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+
+
+class Toleration(ApiModel):
+    """A taint that the pods bear, as in a pod's spec."""
+
+    key: ShortText | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: ShortText | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Compute(ApiModel):
+    """Where and with what a stage's pods run. Image, command and volumes are the operator's."""
+
+    resources: ResourceRequirements = Field(
+        default_factory=ResourceRequirements,
+        description="Requests and limits of the stage's container, extended resources included.",
+    )
+    scratch: Quantity = Field("8Gi", description="Size limit of the pod's scratch volume.")
+    node_selector: LabelMap = Field(default_factory=dict, description="Labels a node must carry.")
+    tolerations: list[Toleration] = Field(default_factory=list, max_length=16)
+    priority_class_name: ObjectName | None = None
+    runtime_class_name: ObjectName | None = None
+
+
+class LocalRef(ApiModel):
+    """Another resource of the same namespace."""
+
+    name: ObjectName
+
+
+class Condition(ApiModel):
+    """As metav1.Condition."""
+
+    type: ShortText
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=128)]
+    message: Annotated[str, StringConstraints(max_length=1024)]
+    last_transition_time: ShortText
+    observed_generation: int = 0
+
+
+class ArtifactRef(ApiModel):
+    """A published artifact: its manifest and the manifest's digest."""
+
+    uri: Annotated[str, StringConstraints(max_length=512)] = Field(
+        description="The artifact's manifest."
+    )
+    digest: Digest
+
+
+class ChargeStatus(ApiModel):
+    """What a stage was charged to the budget."""
+
+    id: ShortText
+    state: Literal["Reserved", "Started", "Committed", "Released"]
+    share: ShortText = Field(
+        description="Part of the budget's gate, a decimal from 0 to 1; shares add, epsilons do not."
+    )
+    noise_multiplier: ShortText
+
+
+class StageStatus(ApiModel):
+    """How far one stage is."""
+
+    name: ShortText
+    state: Literal["Waiting", "Pending", "Running", "Succeeded", "Failed"]
+    progress: ShortText = Field("", description="Done of all, in the stage's own unit.")
+    job: ShortText = ""
+    message: Annotated[str, StringConstraints(max_length=512)] = ""
+    start_time: ShortText = ""
+    completion_time: ShortText = ""
+    artifacts: list[ArtifactRef] = Field(default_factory=list, max_length=64)
+    charge: ChargeStatus | None = None
+
+
+class CommonStatus(ApiModel):
+    """What every resource's status tells."""
+
+    observed_generation: int = 0
+    conditions: list[Condition] = Field(default_factory=list, max_length=16)
+    summary: Annotated[str, StringConstraints(max_length=253)] = Field(
+        "", description="The reason of the Ready condition, for the printer column."
+    )
+
+
+def rule(expression: str, message: str) -> dict[str, JsonValue]:
+    """A CEL rule of a custom resource's schema."""
+    return {"rule": expression, "message": message}
+
+
+def immutable(kind: str, *fields: str) -> list[JsonValue]:
+    """CEL rules that hold `fields` of a spec as created.
+
+    They sit on the parent and compare presence too: a rule on an optional field itself does not
+    run when the field is removed, nor when it is added again.
+    """
+    return [
+        rule(
+            f"has(self.{field}) == has(oldSelf.{field}) && "
+            f"(!has(self.{field}) || self.{field} == oldSelf.{field})",
+            f"spec.{field} is immutable: make another {kind}",
+        )
+        for field in fields
+    ]
+
+
+def list_map(key: str) -> dict[str, JsonValue]:
+    """Schema extra that makes a list a map by `key` for server-side apply."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}

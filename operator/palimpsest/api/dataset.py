@@ -1,0 +1,147 @@
+"""SyntheticDataset: instructions sampled from a generator and matched to the real distribution."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from .base import ApiModel, PositiveDecimal, UnitDecimal
+from .common import (
+    ArtifactRef,
+    CommonStatus,
+    Compute,
+    LocalRef,
+    Location,
+    ModelRef,
+    ShortText,
+    StageStatus,
+    immutable,
+    list_map,
+    rule,
+)
+
+
+class Sampling(ApiModel):
+    """How instructions are drawn from the generator. Free of charge: post-processing."""
+
+    count: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        description="Instructions in the pool, before resampling."
+    )
+    shards: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Pods that share the work.")
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 128
+    temperature: PositiveDecimal = "1.0"
+    top_p: UnitDecimal = "0.95"
+    max_length: Annotated[int, Field(ge=4, le=4096)] = Field(
+        32, description="New tokens at most; longer outputs are cut."
+    )
+
+
+class Resampling(ApiModel):
+    """The DP histogram over clusters (arXiv 2402.13659, section 3.2). Charged to the budget."""
+
+    size: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        description="Instructions to select from the pool."
+    )
+    clusters: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        description="K of k-means. Noise spreads over all: choose it by the declared record count."
+    )
+    noise_multiplier: PositiveDecimal = Field(
+        "10", description="Standard deviation of the discrete Gaussian noise on each count."
+    )
+    embedder: ModelRef = Field(description="Sentence embedder; one of the budget's models.")
+
+
+class Annotation(ApiModel):
+    """A model that answers the selected instructions."""
+
+    model: ModelRef
+    system_prompt: Annotated[str, StringConstraints(max_length=2048)] = Field(
+        "", description="Public instructions to the annotating model."
+    )
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
+
+
+class StageCompute(ApiModel):
+    """Compute by stage; a stage left out takes `default`."""
+
+    default: Compute = Field(default_factory=Compute)
+    histogram: Compute | None = Field(
+        None, description="In custody: bounded by the budget's custodian.compute."
+    )
+    sample: Compute | None = None
+    annotate: Compute | None = None
+
+
+class SyntheticDatasetSpec(ApiModel):
+    """A data set of synthetic instructions, with answers if annotation is given."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                *immutable(
+                    "SyntheticDataset",
+                    "generatorRef",
+                    "sampling",
+                    "resampling",
+                    "annotation",
+                    "output",
+                ),
+                rule(
+                    "!has(self.resampling) || self.resampling.size <= self.sampling.count",
+                    "spec.resampling.size is larger than spec.sampling.count: the pool must hold "
+                    "at least as many instructions as are selected from it",
+                ),
+                rule(
+                    "!has(self.resampling) || self.resampling.clusters <= self.sampling.count",
+                    "spec.resampling.clusters is larger than spec.sampling.count: k-means needs "
+                    "at least one instruction a cluster",
+                ),
+            ]
+        }
+    )
+
+    generator_ref: LocalRef
+    sampling: Sampling
+    resampling: Resampling | None = None
+    annotation: Annotation | None = None
+    output: Location = Field(
+        description="Where the data set goes; its Secret must also read the budget's releases."
+    )
+    compute: StageCompute = Field(default_factory=StageCompute)
+    suspend: bool = Field(False, description="Start no new pod; running ones end first.")
+
+
+class SyntheticDatasetStatus(CommonStatus):
+    """How far the data set is."""
+
+    progress: ShortText = ""
+    share: ShortText = ""
+    stages: list[StageStatus] = Field(
+        default_factory=list, max_length=8, json_schema_extra=list_map("name")
+    )
+    budget: ShortText = Field("", description="The PrivacyBudget that pays for the histogram.")
+    guarantee: Annotated[str, StringConstraints(max_length=512)] = Field(
+        "", description="The privacy statement that holds for the data set and all made from it."
+    )
+    dataset: ArtifactRef | None = Field(None, description="The finished data set.")
+
+
+class SyntheticDataset(ApiModel):
+    """The resource."""
+
+    kind: ClassVar[str] = "SyntheticDataset"
+    plural: ClassVar[str] = "syntheticdatasets"
+    short_names: ClassVar[list[str]] = ["synds"]
+    scope: ClassVar[Literal["Cluster", "Namespaced"]] = "Namespaced"
+    columns: ClassVar[list[dict[str, Any]]] = [
+        {"name": "Generator", "type": "string", "jsonPath": ".spec.generatorRef.name"},
+        {"name": "Pool", "type": "integer", "jsonPath": ".spec.sampling.count"},
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.resampling.size"},
+        {"name": "Share", "type": "string", "jsonPath": ".status.share"},
+        {"name": "Progress", "type": "string", "jsonPath": ".status.progress"},
+        {"name": "Status", "type": "string", "jsonPath": ".status.summary"},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]
+
+    spec: SyntheticDatasetSpec
+    status: SyntheticDatasetStatus | None = None

@@ -1,0 +1,119 @@
+"""PrivateGenerator: a language model fine-tuned on private instructions with DP-SGD."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from .base import ApiModel, PositiveDecimal
+from .common import (
+    CommonStatus,
+    Compute,
+    LocalRef,
+    ModelRef,
+    ShortText,
+    StageStatus,
+    immutable,
+    list_map,
+)
+
+
+class GeneratorPrivacy(ApiModel):
+    """What this training may cost."""
+
+    epsilon: PositiveDecimal = Field(
+        description="Epsilon of this training alone at the budget's delta, worst case included; at "
+        "least 0.3. The noise multiplier is calibrated to it. See the share in the status: "
+        "epsilons do not add, shares do."
+    )
+
+
+class Lora(ApiModel):
+    """Low-rank adapters (Hu et al. 2021): only these are trained."""
+
+    rank: Annotated[int, Field(ge=1, le=256)] = 4
+    alpha: Annotated[int, Field(ge=1, le=1024)] = 8
+    target_modules: list[ShortText] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Names of linear layers; empty: every linear layer of the decoder's blocks.",
+    )
+
+
+class Training(ApiModel):
+    """How DP-SGD runs. Every value is public."""
+
+    prompt: Annotated[str, StringConstraints(max_length=512)] = Field(
+        "", description="Public text before every instruction, in training and in sampling."
+    )
+    lora: Lora = Field(default_factory=Lora)
+    expected_batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        256,
+        description="Mean of the Poisson-sampled batch; the sampling rate is this over records.",
+    )
+    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
+        32, description="Examples in one forward pass; no effect on the result."
+    )
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 24
+    learning_rate: PositiveDecimal = "0.003"
+    clipping_norm: PositiveDecimal = Field("1", description="L2 bound of one record's gradient.")
+    max_length: Annotated[int, Field(ge=8, le=8192)] = Field(
+        64, description="Tokens of prompt and instruction together; longer records are cut."
+    )
+    precision: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="Of the frozen base weights; adapters are always float32."
+    )
+    checkpoint_interval: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        8, description="Steps in a block: what a restart may repeat, and pay for again."
+    )
+    restarts: Annotated[int, Field(ge=0, le=10)] = Field(
+        1, description="Times a disrupted attempt may resume; the worst case is reserved up front."
+    )
+
+
+class PrivateGeneratorSpec(ApiModel):
+    """A generator of instructions distributed as the private ones."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": immutable(
+                "PrivateGenerator", "budgetRef", "privacy", "baseModel", "training"
+            )
+        }
+    )
+
+    budget_ref: LocalRef = Field(description="The PrivacyBudget that pays.")
+    privacy: GeneratorPrivacy
+    base_model: ModelRef = Field(description="Causal language model; one of the budget's models.")
+    training: Training = Field(default_factory=Training)
+    compute: Compute = Field(default_factory=Compute)
+    suspend: bool = Field(False, description="Start no new pod; a running one ends first.")
+
+
+class PrivateGeneratorStatus(CommonStatus):
+    """How far the generator is and what it cost."""
+
+    progress: ShortText = ""
+    share: ShortText = ""
+    stages: list[StageStatus] = Field(
+        default_factory=list, max_length=4, json_schema_extra=list_map("name")
+    )
+
+
+class PrivateGenerator(ApiModel):
+    """The resource."""
+
+    kind: ClassVar[str] = "PrivateGenerator"
+    plural: ClassVar[str] = "privategenerators"
+    short_names: ClassVar[list[str]] = ["pgen"]
+    scope: ClassVar[Literal["Cluster", "Namespaced"]] = "Namespaced"
+    columns: ClassVar[list[dict[str, Any]]] = [
+        {"name": "Budget", "type": "string", "jsonPath": ".spec.budgetRef.name"},
+        {"name": "Epsilon", "type": "string", "jsonPath": ".spec.privacy.epsilon"},
+        {"name": "Share", "type": "string", "jsonPath": ".status.share"},
+        {"name": "Progress", "type": "string", "jsonPath": ".status.progress"},
+        {"name": "Status", "type": "string", "jsonPath": ".status.summary"},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]
+
+    spec: PrivateGeneratorSpec
+    status: PrivateGeneratorStatus | None = None

@@ -1,0 +1,57 @@
+"""The closed set of words in which a stage may end. Nothing else leaves a private stage's process.
+
+Whether an outcome occurs may depend on public inputs, on the cluster and on the journal, never on
+record values (a bad record contributes zero and the run goes on).
+"""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a stage's attempt ended."""
+
+    COMPLETED = "Completed"
+    INTERRUPTED = "Interrupted"
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    INVALID_TASK = "InvalidTask"
+    INPUT_MISMATCH = "InputMismatch"
+    ACCESS_DENIED = "AccessDenied"
+    CHARGE_REFUSED = "ChargeRefused"
+    MODEL_UNSUITABLE = "ModelUnsuitable"
+    OUT_OF_RESOURCES = "OutOfResources"
+    INTERNAL_ERROR = "InternalError"
+
+
+EXIT_CODES: dict[Outcome, int] = {
+    Outcome.COMPLETED: 0,
+    # 75 (EX_TEMPFAIL): worth another attempt.
+    Outcome.INTERRUPTED: 75,
+    Outcome.STORE_UNAVAILABLE: 75,
+    Outcome.INVALID_TASK: 64,
+    Outcome.INPUT_MISMATCH: 65,
+    Outcome.MODEL_UNSUITABLE: 66,
+    Outcome.OUT_OF_RESOURCES: 71,
+    Outcome.ACCESS_DENIED: 77,
+    Outcome.CHARGE_REFUSED: 78,
+    Outcome.INTERNAL_ERROR: 70,
+}
+RETRYABLE_EXIT_CODE = 75
+
+MESSAGES: dict[Outcome, str] = {
+    Outcome.COMPLETED: "The stage finished and published its artifact.",
+    Outcome.INTERRUPTED: "The stage was asked to stop; it resumes from its last checkpoint.",
+    Outcome.STORE_UNAVAILABLE: "The object store did not answer; the stage will be tried again.",
+    Outcome.INVALID_TASK: "The task was refused: do operator and stage image differ in version?",
+    Outcome.INPUT_MISMATCH: "A public input's digest is not the declared one: was it replaced?",
+    Outcome.ACCESS_DENIED: "The object store denied access: check the Secret's keys and policy.",
+    Outcome.CHARGE_REFUSED: "The journal accepts no further start or block for this charge.",
+    Outcome.MODEL_UNSUITABLE: (
+        "The model cannot be used here: it must be a causal language model in safetensors whose "
+        "linear layers include the adapters' targets."
+    ),
+    Outcome.OUT_OF_RESOURCES: "Memory or scratch space ran out: raise spec.compute.",
+    Outcome.INTERNAL_ERROR: (
+        "The stage failed; the details are in the custodian's report (or, outside custody, in "
+        "the pod's log)."
+    ),
+}

@@ -1,0 +1,236 @@
+"""The task document: all that a stage's pod is told. Carries no secret and nothing private.
+
+It travels in the Job's pod template (environment variable PALIMPSEST_TASK), so a Job that exists
+has one task, and a task's digest names the artifact it makes.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .base import ApiModel, Digest, PositiveDecimal, UnitDecimal
+from .generator import Lora
+
+TASK_VARIABLE = "PALIMPSEST_TASK"
+CREDENTIALS_ROOT = "/var/run/secrets/palimpsest/stores"
+SCRATCH = "/scratch"
+
+
+class StoreAccess(ApiModel):
+    """A store as a pod reaches it; keys lie under CREDENTIALS_ROOT/<credentials>/."""
+
+    endpoint: str
+    region: str
+    path_style: bool
+    credentials: str
+
+
+class ModelInput(ApiModel):
+    """A model folder, pinned by the digest of its palimpsest-model.json."""
+
+    kind: Literal["model"] = "model"
+    store: str
+    uri: str
+    digest: Digest
+
+
+class ArtifactInput(ApiModel):
+    """An earlier stage's artifact: the URI and digest of its manifest."""
+
+    kind: Literal["artifact"] = "artifact"
+    store: str
+    uri: str
+    digest: Digest
+
+
+class FileInput(ApiModel):
+    """One public file."""
+
+    kind: Literal["file"] = "file"
+    store: str
+    uri: str
+    digest: Digest
+
+
+class PrivateInput(ApiModel):
+    """The private records. No digest, count or size: those would confirm a record."""
+
+    kind: Literal["private"] = "private"
+    store: str
+    uri: str
+    format: Literal["JSONL"]
+    text_field: str
+
+
+Input = Annotated[
+    ModelInput | ArtifactInput | FileInput | PrivateInput, Field(discriminator="kind")
+]
+
+
+class ChargeRef(ApiModel):
+    """The reservation that a private stage must find in the journal before it reads a record."""
+
+    id: str
+    journal: str = Field(
+        description="URI of the private data; the journal's place follows from it."
+    )
+    store: str
+    compartment: str = "default"
+
+
+class TrainParameters(ApiModel):
+    """DP-SGD with LoRA. Worst case executed: steps + restarts * block_steps."""
+
+    stage: Literal["train"] = "train"
+    prompt: str
+    lora: Lora
+    records: int
+    expected_batch_size: int
+    micro_batch_size: int
+    steps: int
+    block_steps: int
+    restarts: int
+    learning_rate: PositiveDecimal
+    clipping_norm: PositiveDecimal
+    noise_multiplier: PositiveDecimal
+    max_length: int
+    precision: Literal["bfloat16", "float32"]
+
+
+class SampleParameters(ApiModel):
+    """Unconditional sampling from the generator after its public prompt."""
+
+    stage: Literal["sample"] = "sample"
+    count: int
+    shards: int
+    batch_size: int
+    temperature: PositiveDecimal
+    top_p: UnitDecimal
+    max_length: int
+
+
+class ClusterParameters(ApiModel):
+    """k-means over the synthetic pool's embeddings."""
+
+    stage: Literal["cluster"] = "cluster"
+    clusters: int
+
+
+class HistogramParameters(ApiModel):
+    """One vote a private record for its nearest centroid, discrete Gaussian noise on each count."""
+
+    stage: Literal["histogram"] = "histogram"
+    records: int
+    noise_multiplier: PositiveDecimal
+    restarts: int
+
+
+class SelectParameters(ApiModel):
+    """Draw `size` instructions, cluster by cluster, in the noisy histogram's proportions."""
+
+    stage: Literal["select"] = "select"
+    size: int
+
+
+class AnnotateParameters(ApiModel):
+    """Answer each selected instruction."""
+
+    stage: Literal["annotate"] = "annotate"
+    system_prompt: str
+    max_new_tokens: int
+    batch_size: int
+
+
+class CardParameters(ApiModel):
+    """Put the data set and its card together."""
+
+    stage: Literal["card"] = "card"
+    name: str
+    guarantee: str
+
+
+class SftParameters(ApiModel):
+    """Supervised fine-tuning with LoRA, merged into the base model at the end."""
+
+    stage: Literal["sft"] = "sft"
+    epochs: int
+    batch_size: int
+    learning_rate: PositiveDecimal
+    max_length: int
+    lora_rank: int
+    evaluation_count: int
+    guarantee: str
+
+
+Parameters = Annotated[
+    TrainParameters
+    | SampleParameters
+    | ClusterParameters
+    | HistogramParameters
+    | SelectParameters
+    | AnnotateParameters
+    | CardParameters
+    | SftParameters,
+    Field(discriminator="stage"),
+]
+
+
+class Subject(ApiModel):
+    """The resource that a task is a stage of."""
+
+    namespace: str
+    kind: str
+    name: str
+
+
+class Output(ApiModel):
+    """Where a stage publishes: `<uri>manifest.json`, files under `<uri>attempts/<attempt>/`."""
+
+    store: str
+    uri: str
+
+
+class Task(ApiModel):
+    """One stage's work."""
+
+    version: Literal[1] = 1
+    subject: Subject
+    parameters: Parameters
+    stores: dict[str, StoreAccess]
+    inputs: dict[str, Input]
+    output: Output
+    charge: ChargeRef | None = None
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte string of a JSON value: sorted keys, no spaces, UTF-8."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def sha256_digest(data: bytes) -> str:
+    """`sha256:<hex>` of the bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def work_digest(subject: Subject, parameters: Parameters, inputs: dict[str, Input]) -> str:
+    """Digest of what a stage computes; where it stores the result and who pays are left out.
+
+    The charge's id and the output's place are derived from it, so the same resource applied again
+    finds its charge and its artifact.
+    """
+    return sha256_digest(
+        canonical_json(
+            {
+                "subject": subject.model_dump(by_alias=True),
+                "parameters": parameters.model_dump(by_alias=True),
+                "inputs": {
+                    name: value.model_dump(by_alias=True, exclude={"store"})
+                    for name, value in inputs.items()
+                },
+            }
+        )
+    )

@@ -1,0 +1,1 @@
+"""The command line: `palimpsest`, also `kubectl palimpsest`. One module per command."""

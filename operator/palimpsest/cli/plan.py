@@ -1,0 +1,187 @@
+"""`palimpsest plan`: what a training and its histogram would cost. Offline."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from palimpsest.privacy.accountant import AccountantError, epsilon_pld, epsilon_rdp
+from palimpsest.privacy.calibration import calibrate_noise, default_plan, worst_case_steps
+from palimpsest.privacy.gate import Limit, choose_order, renyi_cost, rho
+from palimpsest.privacy.mechanisms import (
+    MAX_NOISE,
+    MAX_RECORDS,
+    MAX_STEPS,
+    MIN_NOISE,
+    DiscreteGaussian,
+    Mechanism,
+    PoissonSubsampledGaussian,
+)
+
+
+def plain_decimal(
+    below: Decimal | None = None, least: Decimal | None = None, most: Decimal | None = None
+) -> Callable[[str], Decimal]:
+    """An option's type: a positive decimal such as 3, 0.5 or 1e-6, kept exact."""
+
+    def decimal(text: str) -> Decimal:
+        if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,20})?(e-[0-9]{1,2})?", text, re.ASCII):
+            raise click.BadParameter(f"{text[:40]!r} is no plain decimal such as 3, 0.5 or 1e-6")
+        number = Decimal(text)
+        if number <= 0:
+            raise click.BadParameter("must be above zero")
+        if below is not None and number >= below:
+            raise click.BadParameter(f"must be below {below}")
+        if least is not None and number < least:
+            raise click.BadParameter(f"must be at least {least}")
+        if most is not None and number > most:
+            raise click.BadParameter(f"must be at most {most}")
+        return number
+
+    return decimal
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the options ask. Exactly one of epsilon and noise_multiplier is given."""
+
+    records: int
+    batch_size: int
+    steps: int
+    delta: Decimal
+    epsilon: Decimal | None
+    noise_multiplier: Decimal | None
+    restarts: int
+    checkpoint_interval: int
+    histogram_noise_multiplier: Decimal | None
+    limit: Decimal | None
+
+
+def answer(question: Question) -> dict[str, Any]:
+    """The figures. Raises ValueError naming the option that is out of bounds."""
+    steps = worst_case_steps(question.steps, question.restarts, question.checkpoint_interval)
+    noise = (
+        calibrate_noise(
+            question.epsilon, question.delta, question.records, question.batch_size, steps
+        )
+        if question.epsilon is not None
+        else f"{question.noise_multiplier:f}"
+    )
+    training = PoissonSubsampledGaussian.model_validate(
+        {
+            "batch": question.batch_size,
+            "records": question.records,
+            "noiseMultiplier": noise,
+            "steps": steps,
+        }
+    )
+    mechanisms: list[Mechanism] = [training]
+    if question.histogram_noise_multiplier is not None:
+        histogram = f"{question.histogram_noise_multiplier:f}"
+        mechanisms.append(DiscreteGaussian.model_validate({"noiseMultiplier": histogram}))
+    delta = float(question.delta)
+    epsilon, order = epsilon_rdp(mechanisms, delta)
+    figures: dict[str, Any] = {
+        "records": question.records,
+        "batchSize": question.batch_size,
+        "samplingRate": training.rate,
+        "steps": question.steps,
+        "worstCaseSteps": steps,
+        "delta": delta,
+        "noiseMultiplier": float(noise),
+        "epsilonRDP": epsilon,
+        "orderRDP": order,
+        "epsilonPLD": _pld(mechanisms, delta),
+    }
+    if question.histogram_noise_multiplier is not None:
+        figures["histogramNoiseMultiplier"] = float(question.histogram_noise_multiplier)
+    if question.limit is not None:
+        figures |= _gate(Limit(question.limit, question.delta), question.records, mechanisms)
+    return figures
+
+
+def _pld(mechanisms: list[Mechanism], delta: float) -> float | None:
+    """None where the second accountant is not installed or cannot hold the distribution."""
+    try:
+        return epsilon_pld(mechanisms, delta)
+    except AccountantError as error:
+        click.echo(f"epsilonPLD left out: {error}", err=True)
+        return None
+
+
+def _gate(limit: Limit, records: int, mechanisms: list[Mechanism]) -> dict[str, Any]:
+    """Shares of a budget opened with the default plan, and of one whose plan is just this."""
+    order = choose_order(default_plan(limit, records), limit)
+    own_order = choose_order(mechanisms, limit)
+    shares = _shares(limit, order, mechanisms)
+    figures = {
+        "limit": float(limit.epsilon),
+        "gateOrder": order,
+        "gateShare": sum(shares),
+        "plannedGateOrder": own_order,
+        "plannedGateShare": sum(_shares(limit, own_order, mechanisms)),
+    }
+    if len(shares) > 1:
+        figures |= {"trainingShare": shares[0], "histogramShare": shares[1]}
+    return figures
+
+
+def _shares(limit: Limit, order: int, mechanisms: list[Mechanism]) -> list[float]:
+    units = rho(limit.epsilon, limit.delta, order)
+    return [renyi_cost(mechanism, order) / units for mechanism in mechanisms]
+
+
+_NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
+
+
+@click.command()
+@click.option(
+    "--records", type=click.IntRange(1, MAX_RECORDS), required=True, help="Declared record count."
+)
+@click.option("--batch-size", type=click.IntRange(1), required=True, help="Expected batch size.")
+@click.option("--steps", type=click.IntRange(1, MAX_STEPS), required=True)
+@click.option("--epsilon", type=plain_decimal(), help="Calibrate the noise to this epsilon.")
+@click.option("--noise-multiplier", type=_NOISE, help="Take this noise instead.")
+@click.option("--delta", type=plain_decimal(below=Decimal(1)), required=True)
+@click.option("--restarts", type=click.IntRange(0, 100), default=0, show_default=True)
+@click.option(
+    "--checkpoint-interval",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Steps that one restart may repeat.",
+)
+@click.option("--histogram-noise-multiplier", type=_NOISE, help="Add a histogram.")
+@click.option("--limit", type=plain_decimal(), help="Epsilon of a whole budget at this delta.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def plan(output: str, **options: Any) -> None:
+    """What a training would cost, offline: noise, epsilon by two accountants, share of a budget."""
+    question = Question(**options)
+    if (question.epsilon is None) == (question.noise_multiplier is None):
+        raise click.UsageError("give one of --epsilon and --noise-multiplier")
+    if question.batch_size > question.records:
+        raise click.BadParameter("must not exceed --records", param_hint="--batch-size")
+    try:
+        figures = answer(question)
+    except ValidationError as error:
+        what = "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'mechanism'}: {each['msg']}"
+            for each in error.errors()
+        )
+        raise click.UsageError(what) from error
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from error
+    click.echo(json.dumps(figures, indent=2) if output == "json" else _text(figures))
+
+
+def _text(figures: dict[str, Any]) -> str:
+    width = max(map(len, figures))
+    return "\n".join(
+        f"{name:<{width}}  {'unknown' if value is None else f'{value:.6g}'}"
+        for name, value in figures.items()
+    )

@@ -1,0 +1,173 @@
+"""The operator's process: kopf wakes, the work queue reconciles, a Lease lets one replica act."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from functools import partial
+from typing import Any
+
+import kopf
+from aiohttp import web
+from kubernetes.client import ApiClient
+from kubernetes.config import load_config as load_kubeconfig
+
+from palimpsest.api import GROUP, VERSION
+from palimpsest.api.config import CONFIG_VARIABLE, DEFAULT_CONFIG, OperatorConfig, load_config
+from palimpsest.api.crd import RESOURCES
+from palimpsest.reconcile.adapter.cluster import CLUSTER_SCOPED, Cluster
+from palimpsest.reconcile.adapter.controller import Controller, Key
+from palimpsest.reconcile.adapter.lease import Lease
+from palimpsest.reconcile.adapter.ledgers import Ledgers
+from palimpsest.reconcile.adapter.stores import Stores
+from palimpsest.reconcile.adapter.workqueue import WorkQueue
+from palimpsest.reconcile.jobs import LABEL_KIND, LABEL_NAME, LABEL_NAMESPACE
+from palimpsest.reconcile.observed import Settings
+from palimpsest.telemetry import logs, metrics
+
+log = logging.getLogger(__name__)
+
+RELIST_SECONDS = 300.0
+METRICS_PORT = int(os.environ.get("PALIMPSEST_METRICS_PORT", "8080"))
+PROBES_PORT = int(os.environ.get("PALIMPSEST_PROBES_PORT", "8081"))
+
+
+def run() -> None:
+    """Run until SIGTERM, SIGINT or the loss of the Lease. Raises ValueError for a bad config."""
+    logs.configure()
+    config = load_config(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+    load_kubeconfig()
+    cluster = Cluster(ApiClient())
+    asyncio.run(_operate(config, cluster))
+
+
+async def _operate(config: OperatorConfig, cluster: Cluster) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    metrics.serve(METRICS_PORT)
+    probes = await _serve_probes()
+    identity = os.environ.get("POD_NAME") or os.uname().nodename
+    lease = Lease(cluster.coordination(), config.lease.namespace, identity)
+    acquiring = asyncio.ensure_future(asyncio.to_thread(lease.acquire))
+    stopped = asyncio.ensure_future(_until(stopping))
+    await asyncio.wait({acquiring, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if not stopping.is_set():
+            await acquiring
+            lease.keep(partial(_stop_from_thread, loop, stopping))
+            await _reconcile(config, cluster, stopping)
+    finally:
+        await loop.run_in_executor(None, lease.release)
+        await probes.cleanup()
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def _stop_from_thread(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(stopping.set)
+
+
+async def _reconcile(config: OperatorConfig, cluster: Cluster, stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    name = config.cluster or await loop.run_in_executor(None, _cluster_id, cluster)
+    settings = Settings(
+        stage_image=config.stage_image,
+        cluster=name,
+        image_pull_policy=config.image_pull_policy,
+    )
+    stores = Stores(config)
+    queue: WorkQueue[Key] = WorkQueue()
+    controller = Controller(cluster, stores, Ledgers(stores, name), settings, wake=queue.add)
+    metrics.observe_queue(queue.__len__)
+    queue.start(controller.reconcile)
+    relister = threading.Thread(
+        target=_relist, args=(cluster, queue, stopping), name="relist", daemon=True
+    )
+    relister.start()
+    log.info("reconciling", extra={"cluster": name, "stage_image": settings.stage_image})
+    try:
+        await kopf.operator(
+            registry=_wakes(queue),
+            standalone=True,
+            clusterwide=True,
+            settings=_kopf_settings(),
+            stop_flag=stopping,
+        )
+    finally:
+        stopping.set()
+        await loop.run_in_executor(None, queue.stop)
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    return settings
+
+
+def _wakes(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
+    """kopf only says that something changed; what to do is read from the API server anew."""
+    registry = kopf.OperatorRegistry()
+
+    def ours(body: kopf.Body, **_: Any) -> None:
+        metadata = body["metadata"]
+        queue.add(Key(body["kind"], metadata.get("namespace", ""), metadata["name"]))
+
+    def child(body: kopf.Body, **_: Any) -> None:
+        marks = body["metadata"].get("labels", {})
+        queue.add(
+            Key(marks.get(LABEL_KIND, ""), marks.get(LABEL_NAMESPACE, ""), marks[LABEL_NAME]),
+            delay=0.05,
+        )
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    for resource in RESOURCES:
+        kopf.on.event(GROUP, VERSION, resource.plural, registry=registry, id=resource.plural)(ours)
+    labels = {LABEL_KIND: kopf.PRESENT, LABEL_NAME: kopf.PRESENT}
+    kopf.on.event("batch", "v1", "jobs", registry=registry, labels=labels, id="jobs")(child)
+    kopf.on.event("", "v1", "pods", registry=registry, labels=labels, id="pods")(child)
+    return registry
+
+
+def _relist(cluster: Cluster, queue: WorkQueue[Key], stopping: asyncio.Event) -> None:
+    """Enqueue everything now and then: a lost watch or a swallowed error then costs minutes."""
+    pause = threading.Event()
+    while not stopping.is_set():
+        for resource in RESOURCES:
+            try:
+                for item in cluster.resources(resource.kind):
+                    namespace = (
+                        "" if resource.kind in CLUSTER_SCOPED else item["metadata"]["namespace"]
+                    )
+                    queue.add(Key(resource.kind, namespace, item["metadata"]["name"]))
+            except Exception as error:
+                log.warning("relist failed", extra={"error": type(error).__name__})
+        pause.wait(RELIST_SECONDS)
+
+
+def _cluster_id(cluster: Cluster) -> str:
+    namespace = cluster.get("/api/v1/namespaces/kube-system")
+    if namespace is None:
+        raise RuntimeError("the cluster has no namespace kube-system")
+    return str(namespace["metadata"]["uid"])
+
+
+async def _serve_probes() -> web.AppRunner:
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    application = web.Application()
+    application.add_routes([web.get("/healthz", healthy), web.get("/readyz", healthy)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=PROBES_PORT).start()
+    return runner

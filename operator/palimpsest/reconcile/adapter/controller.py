@@ -1,0 +1,318 @@
+"""Observe, decide, act: the one place where a plan's parts are executed, in their order."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from kubernetes.client.exceptions import ApiException
+from pydantic import ValidationError
+
+from palimpsest.api.alignment import AlignmentRun
+from palimpsest.api.budget import PrivacyBudget
+from palimpsest.api.dataset import SyntheticDataset
+from palimpsest.api.generator import PrivateGenerator
+from palimpsest.ledger.errors import Denied, LedgerError
+from palimpsest.ledger.state import LedgerState
+from palimpsest.reconcile import alignment, budget, dataset, generator
+from palimpsest.reconcile.adapter import events
+from palimpsest.reconcile.adapter.cluster import Cluster, ConflictError
+from palimpsest.reconcile.adapter.ledgers import Ledgers
+from palimpsest.reconcile.adapter.stores import Stores
+from palimpsest.reconcile.observed import (
+    BudgetView,
+    Custody,
+    DatasetView,
+    GeneratorView,
+    Job,
+    Look,
+    Meta,
+    NotObservedError,
+    Objects,
+    ObservedAlignment,
+    ObservedBudget,
+    ObservedDataset,
+    ObservedGenerator,
+    Settings,
+    StoreTrouble,
+)
+from palimpsest.reconcile.plan import FINALIZER, CreateJob, DeleteJob, Plan
+from palimpsest.storage import StoreError
+from palimpsest.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+CUSTODY_LABEL = "palimpsest.dev/custody"
+SOON = 0.2
+LOOKS_AT_MOST = 512
+
+
+@dataclass(frozen=True)
+class Key:
+    """A resource to reconcile."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace + '/' if self.namespace else ''}{self.name}"
+
+
+Model = TypeVar("Model", PrivacyBudget, PrivateGenerator, SyntheticDataset, AlignmentRun)
+Decide = Callable[[Objects, datetime], Plan]
+
+
+class Controller:
+    """Reconciles one key at a time; holds no state that a restart would miss."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        stores: Stores,
+        ledgers: Ledgers,
+        settings: Settings,
+        wake: Callable[[Key], None],
+    ) -> None:
+        self._cluster = cluster
+        self._stores = stores
+        self._ledgers = ledgers
+        self._settings = settings
+        self._wake = wake
+
+    def reconcile(self, key: Key) -> float | None:
+        """One pass; returns seconds until the next one is due, or None."""
+        with metrics.reconcile(key.kind):
+            current = self._cluster.resource(key.kind, key.namespace, key.name)
+            if current is None:
+                if key.kind == PrivacyBudget.kind:
+                    metrics.forget_budget(key.name)
+                return None
+            meta = _meta(key.kind, current)
+            decide, paying = self._observe(meta, current)
+            plan = self._decide(decide)
+            try:
+                return self._execute(meta, current, plan, paying)
+            except ConflictError:
+                return SOON
+
+    def _observe(self, meta: Meta, current: dict[str, Any]) -> tuple[Decide, BudgetView | None]:
+        if meta.kind == PrivacyBudget.kind:
+            view = self._budget_of(current)
+            return (lambda objects, now: budget.reconcile(ObservedBudget(view, objects), now)), view
+        if meta.kind == PrivateGenerator.kind:
+            resource = _parse(PrivateGenerator, current)
+            paying = self._budget(resource.spec.budget_ref.name)
+            jobs = self._jobs(meta, paying, own=False)
+            return (
+                lambda objects, now: generator.reconcile(
+                    ObservedGenerator(meta, resource, paying, jobs, objects, self._settings), now
+                )
+            ), paying
+        if meta.kind == SyntheticDataset.kind:
+            synthetic = _parse(SyntheticDataset, current)
+            source = self._generator(meta.namespace, synthetic.spec.generator_ref.name)
+            payer = self._payer(synthetic, source)
+            children = self._jobs(meta, payer, own=True)
+            return (
+                lambda objects, now: dataset.reconcile(
+                    ObservedDataset(
+                        meta, synthetic, source, payer, children, objects, self._settings
+                    ),
+                    now,
+                )
+            ), payer
+        run = _parse(AlignmentRun, current)
+        data = self._dataset(meta.namespace, run.spec.dataset_ref.name)
+        own = self._jobs(meta, None, own=True)
+        return (
+            lambda objects, now: alignment.reconcile(
+                ObservedAlignment(meta, run, data, own, objects, self._settings), now
+            )
+        ), None
+
+    def _decide(self, decide: Decide) -> Plan:
+        """Call the pure function, answering its questions until it has a plan."""
+        answers: dict[Look, bytes | StoreTrouble | None] = {}
+        for _ in range(LOOKS_AT_MOST):
+            try:
+                return decide(Objects(answers), datetime.now(UTC))
+            except NotObservedError as question:
+                answers[question.look] = self._stores.look(question.look)
+        raise RuntimeError("a reconcile asked for too many objects")
+
+    def _execute(
+        self, meta: Meta, current: dict[str, Any], plan: Plan, paying: BudgetView | None
+    ) -> float | None:
+        finalizers = list(meta.finalizers)
+        if plan.finalizer and FINALIZER not in finalizers and not meta.deleting:
+            # Before anything is spent, so that a deletion always passes by us.
+            self._cluster.write_finalizers(meta.kind, current, [*finalizers, FINALIZER])
+            return SOON
+        acted = False
+        if plan.ledger and paying is not None:
+            for action in plan.ledger:
+                try:
+                    self._ledgers.execute(paying.budget, action)
+                except Denied as denial:
+                    events.record(self._cluster, meta, True, "BudgetExceeded", str(denial))
+                except (LedgerError, StoreError) as error:
+                    log.warning(
+                        "ledger action refused",
+                        extra={"resource": str(meta.name), "action": type(action).__name__},
+                    )
+                    events.record(self._cluster, meta, True, "LedgerRefused", str(error))
+                    raise
+            acted = True
+            self._wake(Key(PrivacyBudget.kind, "", paying.meta.name))
+        for relay in plan.relays:
+            self._stores.relay(relay)
+            acted = True
+        for child in plan.children:
+            self._child(meta, child)
+        if plan.status is not None:
+            self._announce(meta, current, plan.status)
+            self._cluster.write_status(meta.kind, current, plan.status)
+        if not plan.finalizer and FINALIZER in finalizers:
+            fresh = self._cluster.resource(meta.kind, meta.namespace, meta.name)
+            if fresh is not None:
+                finalizers.remove(FINALIZER)
+                self._cluster.write_finalizers(meta.kind, fresh, finalizers)
+        if acted:
+            return SOON
+        return plan.requeue
+
+    def _child(self, meta: Meta, child: CreateJob | DeleteJob) -> None:
+        if isinstance(child, DeleteJob):
+            self._cluster.delete_job(child.namespace, child.name)
+            return
+        name = child.manifest["metadata"]["name"]
+        try:
+            if self._cluster.create_job(child.manifest):
+                events.record(self._cluster, meta, False, "JobCreated", f"Created Job {name}.")
+        except ApiException as error:
+            if error.status not in (403, 422):
+                raise
+            message = _message(error)
+            events.record(self._cluster, meta, True, "JobRefused", f"Job {name}: {message}")
+            raise
+
+    def _announce(self, meta: Meta, current: dict[str, Any], status: dict[str, Any]) -> None:
+        """An Event when the standing changed, and a nudge to what waits for it."""
+        before = current.get("status", {}).get("summary")
+        if before == status["summary"]:
+            return
+        ready = next(item for item in status["conditions"] if item["type"] == "Ready")
+        stalled = any(
+            item["type"] == "Stalled" and item["status"] == "True" for item in status["conditions"]
+        )
+        events.record(self._cluster, meta, stalled, ready["reason"], ready["message"])
+        for key in self._dependents(meta):
+            self._wake(key)
+
+    def _dependents(self, meta: Meta) -> list[Key]:
+        references = {
+            PrivacyBudget.kind: ((PrivateGenerator.kind, "budgetRef"),),
+            PrivateGenerator.kind: ((SyntheticDataset.kind, "generatorRef"),),
+            SyntheticDataset.kind: ((AlignmentRun.kind, "datasetRef"),),
+        }
+        return [
+            Key(kind, item["metadata"]["namespace"], item["metadata"]["name"])
+            for kind, field in references.get(meta.kind, ())
+            for item in self._cluster.resources(kind)
+            if item["spec"].get(field, {}).get("name") == meta.name
+            and meta.namespace in ("", item["metadata"]["namespace"])
+        ]
+
+    def _budget(self, name: str) -> BudgetView | None:
+        current = self._cluster.resource(PrivacyBudget.kind, "", name)
+        return None if current is None else self._budget_of(current)
+
+    def _budget_of(self, current: dict[str, Any]) -> BudgetView:
+        resource = _parse(PrivacyBudget, current)
+        state = self._ledgers.state(resource)
+        name = current["metadata"]["name"]
+        if isinstance(state, LedgerState) and state.is_open:
+            metrics.observe_budget(
+                name, state.committed / state.limit_units, state.reserved / state.limit_units
+            )
+        return BudgetView(
+            meta=_meta(PrivacyBudget.kind, current),
+            budget=resource,
+            custody=self._custody(resource.spec.custodian.namespace),
+            ledger=state,
+        )
+
+    def _custody(self, namespace: str) -> Custody:
+        found = self._cluster.get(f"/api/v1/namespaces/{namespace}")
+        if found is None:
+            return Custody(False, f"the custodian's namespace {namespace} does not exist")
+        if found["metadata"].get("labels", {}).get(CUSTODY_LABEL) != "granted":
+            return Custody(
+                False,
+                f"the custodian's namespace {namespace} lacks the label {CUSTODY_LABEL}=granted",
+            )
+        return Custody(True)
+
+    def _payer(self, resource: SyntheticDataset, source: GeneratorView | None) -> BudgetView | None:
+        """The generator's budget; the one remembered, where the generator is gone."""
+        if source is not None:
+            return self._budget(source.generator.spec.budget_ref.name)
+        remembered = resource.status.budget if resource.status else ""
+        return self._budget(remembered) if remembered else None
+
+    def _generator(self, namespace: str, name: str) -> GeneratorView | None:
+        current = self._cluster.resource(PrivateGenerator.kind, namespace, name)
+        if current is None:
+            return None
+        return GeneratorView(
+            _meta(PrivateGenerator.kind, current),
+            _parse(PrivateGenerator, current),
+        )
+
+    def _dataset(self, namespace: str, name: str) -> DatasetView | None:
+        current = self._cluster.resource(SyntheticDataset.kind, namespace, name)
+        if current is None:
+            return None
+        return DatasetView(
+            _meta(SyntheticDataset.kind, current),
+            _parse(SyntheticDataset, current),
+        )
+
+    def _jobs(self, meta: Meta, paying: BudgetView | None, own: bool) -> tuple[Job, ...]:
+        found = self._cluster.jobs(meta, meta.namespace) if own else ()
+        if paying is not None and paying.custody.granted:
+            custody = paying.budget.spec.custodian.namespace
+            if not (own and custody == meta.namespace):
+                found += self._cluster.jobs(meta, custody)
+        return found
+
+
+def _parse(model: type[Model], current: dict[str, Any]) -> Model:
+    """The resource; a status that cannot be read is a cache to be written anew."""
+    try:
+        return model.model_validate({"spec": current["spec"], "status": current.get("status")})
+    except ValidationError:
+        return model.model_validate({"spec": current["spec"]})
+
+
+def _meta(kind: str, current: dict[str, Any]) -> Meta:
+    metadata = current["metadata"]
+    return Meta(
+        kind=kind,
+        namespace=metadata.get("namespace", ""),
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        deleting=bool(metadata.get("deletionTimestamp")),
+        finalizers=tuple(metadata.get("finalizers", ())),
+    )
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "{}").get("message", error.reason))[:512]
+    except ValueError:
+        return str(error.reason)

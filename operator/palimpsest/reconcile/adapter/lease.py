@@ -1,0 +1,99 @@
+"""Leader election by a Lease, so that one replica reconciles; the journal needs no leader."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from kubernetes.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
+from kubernetes.client.exceptions import ApiException
+
+log = logging.getLogger(__name__)
+
+DURATION = timedelta(seconds=15)
+RENEW_SECONDS = 5.0
+NAME = "palimpsest-operator"
+
+
+class Lease:
+    """Holds the Lease `palimpsest-operator` in `namespace` as `identity`."""
+
+    def __init__(self, api: CoordinationV1Api, namespace: str, identity: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._identity = identity
+        self._stop = threading.Event()
+        self._renewed = datetime.now(UTC)
+
+    def acquire(self) -> None:
+        """Wait until the Lease is ours (returns early when released)."""
+        announced = False
+        while not self._stop.is_set() and not self._try():
+            if not announced:
+                log.info("waiting for the lease", extra={"lease": NAME})
+                announced = True
+            self._stop.wait(RENEW_SECONDS)
+
+    def keep(self, lost: Callable[[], None]) -> None:
+        """Renew in a thread; call `lost` once if it could not be renewed in time."""
+
+        def renew() -> None:
+            while not self._stop.wait(RENEW_SECONDS):
+                try:
+                    held = self._try()
+                except ApiException:
+                    held = datetime.now(UTC) - self._renewed < DURATION
+                if not held:
+                    log.error("lease lost", extra={"lease": NAME})
+                    lost()
+                    return
+
+        threading.Thread(target=renew, name="lease", daemon=True).start()
+
+    def release(self) -> None:
+        """Let another replica in at once."""
+        self._stop.set()
+        try:
+            lease = self._api.read_namespaced_lease(NAME, self._namespace)
+            if lease.spec.holder_identity == self._identity:
+                lease.spec.holder_identity = None
+                self._api.replace_namespaced_lease(NAME, self._namespace, lease)
+        except ApiException:
+            log.info("lease not released; it expires by itself", extra={"lease": NAME})
+
+    def _try(self) -> bool:
+        now = datetime.now(UTC)
+        spec = V1LeaseSpec(
+            holder_identity=self._identity,
+            lease_duration_seconds=int(DURATION.total_seconds()),
+            acquire_time=now,
+            renew_time=now,
+        )
+        try:
+            lease = self._api.read_namespaced_lease(NAME, self._namespace)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            body = V1Lease(metadata=V1ObjectMeta(name=NAME), spec=spec)
+            return self._write(lambda: self._api.create_namespaced_lease(self._namespace, body))
+        held = lease.spec
+        if (
+            held.holder_identity not in (None, "", self._identity)
+            and held.renew_time is not None
+            and now - held.renew_time < DURATION
+        ):
+            return False
+        if held.holder_identity == self._identity:
+            spec.acquire_time = held.acquire_time
+        lease.spec = spec
+        return self._write(lambda: self._api.replace_namespaced_lease(NAME, self._namespace, lease))
+
+    def _write(self, write: Callable[[], object]) -> bool:
+        try:
+            write()
+        except ApiException as error:
+            if error.status == 409:
+                return False
+            raise
+        self._renewed = datetime.now(UTC)
+        return True

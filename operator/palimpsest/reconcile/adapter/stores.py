@@ -1,0 +1,79 @@
+"""The operator's own entry to object stores, by endpoint, and what it may do there."""
+
+from pathlib import Path
+
+from palimpsest.api.config import OperatorConfig
+from palimpsest.api.task import sha256_digest
+from palimpsest.reconcile.observed import Look, StoreTrouble
+from palimpsest.reconcile.plan import Relay
+from palimpsest.storage import (
+    AccessDenied,
+    NotFound,
+    S3Store,
+    StoreConfig,
+    StoreError,
+    load_credentials,
+)
+
+LARGEST_OBJECT = 64 * 1024 * 1024
+
+
+class UnknownStoreError(StoreError):
+    """The chart's values name no identity of the operator's for this endpoint."""
+
+
+class Stores:
+    """One client an endpoint, made when first needed."""
+
+    def __init__(self, config: OperatorConfig) -> None:
+        self._identities = {store.endpoint: store for store in config.stores}
+        self._clients: dict[str, S3Store] = {}
+
+    def at(self, endpoint: str) -> S3Store:
+        """The client of a store. Raises UnknownStoreError."""
+        if endpoint not in self._clients:
+            identity = self._identities.get(endpoint)
+            if identity is None:
+                raise UnknownStoreError(
+                    f"the operator has no identity for the store {endpoint}: add it to the "
+                    "chart's value stores[]"
+                )
+            access_key, secret_key = load_credentials(Path(identity.credentials))
+            self._clients[endpoint] = S3Store(
+                StoreConfig(
+                    endpoint=identity.endpoint,
+                    region=identity.region,
+                    path_style=identity.path_style,
+                    ca_bundle=None,
+                    access_key=access_key,
+                    secret_key=secret_key,
+                )
+            )
+        return self._clients[endpoint]
+
+    def look(self, question: Look) -> bytes | StoreTrouble | None:
+        """Answer one question; an object larger than any manifest is not read."""
+        try:
+            store = self.at(question.endpoint)
+            if not question.whole:
+                return b"" if store.exists(question.uri) else None
+            return store.get(question.uri)
+        except NotFound:
+            return None
+        except UnknownStoreError as error:
+            return StoreTrouble("StoreUnknown", str(error))
+        except AccessDenied as error:
+            return StoreTrouble("StoreAccessDenied", str(error))
+        except StoreError as error:
+            self._clients.pop(question.endpoint, None)
+            return StoreTrouble("StoreUnavailable", str(error))
+
+    def relay(self, relay: Relay) -> None:
+        """Copy one file if its digest is the expected one. Raises StoreError."""
+        source, target = self.at(relay.source.endpoint), self.at(relay.target.endpoint)
+        if source.size(relay.source_uri) > LARGEST_OBJECT:
+            raise StoreError(f"{relay.source_uri} is too large to be a table of centroids")
+        data = source.get(relay.source_uri)
+        if sha256_digest(data) != relay.digest:
+            raise StoreError(f"{relay.source_uri} is not what its manifest says; not carried over")
+        target.put_if_absent(relay.target_uri, data)

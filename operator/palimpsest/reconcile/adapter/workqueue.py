@@ -1,0 +1,106 @@
+"""A deduplicating work queue: one key is worked on by one thread at a time, failures back off.
+
+The shape of client-go's: a key added while it is being worked on runs once more afterwards.
+"""
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+log = logging.getLogger(__name__)
+
+FIRST_BACKOFF = 0.5
+LONGEST_BACKOFF = 120.0
+
+
+@dataclass(order=True)
+class _Due(Generic[Key]):
+    at: float
+    key: Key = field(compare=False)
+
+
+class WorkQueue(Generic[Key]):
+    """Keys to reconcile."""
+
+    def __init__(self, threads: int = 4) -> None:
+        self._lock = threading.Condition()
+        self._ready: dict[Key, None] = {}
+        self._active: set[Key] = set()
+        self._delayed: list[_Due[Key]] = []
+        self._failures: dict[Key, int] = {}
+        self._stopping = False
+        self._count = threads
+        self._threads: list[threading.Thread] = []
+
+    def start(self, work: Callable[[Key], float | None]) -> None:
+        """Work in threads; `work(key)` returns seconds until the key is due again, or None."""
+        for index in range(self._count):
+            thread = threading.Thread(
+                target=self._run, args=(work,), name=f"reconcile-{index}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Take no new work and wait up to `grace` seconds for what is under way."""
+        with self._lock:
+            self._stopping = True
+            self._lock.notify_all()
+        deadline = time.monotonic() + grace
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def add(self, key: Key, delay: float = 0.0) -> None:
+        """Make a key due now or after `delay` seconds."""
+        with self._lock:
+            if delay > 0:
+                heapq.heappush(self._delayed, _Due(time.monotonic() + delay, key))
+            else:
+                self._ready[key] = None
+            self._lock.notify()
+
+    def __len__(self) -> int:
+        """Keys that are due now."""
+        with self._lock:
+            return len(self._ready)
+
+    def _take(self) -> Key | None:
+        with self._lock:
+            while not self._stopping:
+                now = time.monotonic()
+                while self._delayed and self._delayed[0].at <= now:
+                    self._ready[heapq.heappop(self._delayed).key] = None
+                for key in self._ready:
+                    if key not in self._active:
+                        del self._ready[key]
+                        self._active.add(key)
+                        return key
+                self._lock.wait(self._delayed[0].at - now if self._delayed else None)
+        return None
+
+    def _run(self, work: Callable[[Key], float | None]) -> None:
+        while (key := self._take()) is not None:
+            delay: float | None
+            try:
+                delay = work(key)
+                self._failures.pop(key, None)
+            except Exception as error:
+                failures = self._failures.get(key, 0)
+                self._failures[key] = failures + 1
+                delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 10))
+                # The class alone: messages may quote objects.
+                log.warning(
+                    "reconcile failed",
+                    extra={"key": str(key), "error": type(error).__name__, "retry_seconds": delay},
+                )
+                log.debug("reconcile failed", exc_info=True)
+            with self._lock:
+                self._active.discard(key)
+                self._lock.notify()
+            if delay is not None:
+                self.add(key, max(delay, 0.001))

@@ -1,0 +1,89 @@
+"""What an AlignmentRun wants: a model aligned on a published data set."""
+
+from datetime import datetime
+
+from palimpsest.api.alignment import AlignmentRunStatus
+
+from . import stages, tasks
+from .conditions import Verdict, conditions
+from .observed import ObservedAlignment
+from .plan import Plan
+from .stages import Step
+
+
+def reconcile(observed: ObservedAlignment, now: datetime) -> Plan:
+    """The next step of the run. Raises NotObservedError to ask for an object."""
+    if observed.meta.deleting:
+        return Plan(status=None, finalizer=False)  # its Jobs go with it, by owner reference
+    step = _align(observed)
+    verdict = step.verdict
+    if step.done:
+        verdict = Verdict("Ready", "Ready", "The aligned model is published.")
+    previous = observed.run.status
+    status = AlignmentRunStatus(
+        observed_generation=observed.meta.generation,
+        summary=verdict.reason,
+        progress=step.status.progress,
+        guarantee=_guarantee(observed),
+        stages=[step.status],
+        model=step.artifacts[0] if step.done else None,
+        conditions=conditions(
+            previous.conditions if previous else [],
+            verdict,
+            [step.status],
+            observed.meta.generation,
+            now,
+        ),
+    )
+    return Plan(
+        status=status.model_dump(by_alias=True, exclude_none=True),
+        children=step.children,
+        finalizer=False,
+        requeue=step.requeue,
+    )
+
+
+def _align(observed: ObservedAlignment) -> Step:
+    name = observed.run.spec.dataset_ref.name
+    data = observed.dataset
+    if data is None:
+        return stages.waiting(
+            "sft",
+            "DatasetNotFound",
+            f"SyntheticDataset {name} does not exist in namespace {observed.meta.namespace}.",
+        )
+    status = data.dataset.status
+    if status is None or status.dataset is None or status.summary != "Ready":
+        return stages.waiting(
+            "sft", "DatasetNotReady", f"Waiting for SyntheticDataset {name} to be Ready."
+        )
+    if data.dataset.spec.annotation is None:
+        message = (
+            f"SyntheticDataset {name} has no answers: give it spec.annotation to align a model "
+            "on it."
+        )
+        step = stages.waiting("sft", "DatasetWithoutAnswers", message)
+        return Step(step.status, Verdict("Stalled", "DatasetWithoutAnswers", message), requeue=None)
+    plan = tasks.align(
+        observed.meta,
+        observed.run.spec,
+        status.dataset,
+        data.dataset.spec.output,
+        _guarantee(observed),
+    )
+    return stages.public_stage(
+        observed.meta,
+        plan,
+        observed.run.spec.compute,
+        observed.jobs,
+        observed.objects,
+        observed.settings,
+        observed.run.spec.suspend,
+    )
+
+
+def _guarantee(observed: ObservedAlignment) -> str:
+    """The data set's statement, word for word."""
+    if observed.dataset is None or observed.dataset.dataset.status is None:
+        return ""
+    return observed.dataset.dataset.status.guarantee

@@ -1,0 +1,156 @@
+"""What a PrivacyBudget wants: an open journal, and a status that repeats it."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from palimpsest.api.budget import (
+    ChargeSummary,
+    LedgerHead,
+    PrivacyBudgetStatus,
+    Shares,
+)
+from palimpsest.ledger.state import Charge, LedgerState
+from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
+
+from .charges import STATES
+from .conditions import Verdict, conditions
+from .observed import BudgetView, LedgerTrouble, ObservedBudget
+from .plan import LedgerAction, Open, Plan
+from .shares import left_share, spent_share
+
+REFRESH_SECONDS = 300.0
+RETRY_SECONDS = 30.0
+LATEST_CHARGES = 20
+
+
+def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
+    """Open the journal if there is none, tighten it if the limit was lowered, repeat its state."""
+    view = observed.view
+    previous = view.budget.status
+    ledger = view.ledger
+    actions: tuple[LedgerAction, ...] = ()
+    verdict, requeue = _verdict(view)
+    if isinstance(ledger, LedgerState) and (not ledger.is_open or _lowered(view, ledger)):
+        actions = (Open(),)
+        verdict = Verdict("Reconciling", "OpeningJournal", "The journal is being opened.")
+    described = previous or PrivacyBudgetStatus()
+    if isinstance(ledger, LedgerState) and ledger.is_open:
+        described = _describe(view, ledger)
+    status = described.model_copy(
+        update={
+            "observed_generation": view.meta.generation,
+            "summary": verdict.reason,
+            "conditions": conditions(
+                previous.conditions if previous else [], verdict, (), view.meta.generation, now
+            ),
+        }
+    )
+    return Plan(
+        status=status.model_dump(by_alias=True, exclude_none=True),
+        ledger=actions,
+        finalizer=False,
+        requeue=requeue,
+    )
+
+
+def _verdict(view: BudgetView) -> tuple[Verdict, float]:
+    if isinstance(view.ledger, LedgerTrouble):
+        state: Literal["Stalled", "Reconciling"] = (
+            "Stalled" if view.ledger.reason == "LedgerUnsound" else "Reconciling"
+        )
+        return Verdict(state, view.ledger.reason, view.ledger.message), RETRY_SECONDS
+    mismatch = _mismatch(view, view.ledger)
+    if mismatch:
+        return Verdict("Stalled", "JournalMismatch", mismatch), REFRESH_SECONDS
+    if not view.custody.granted:
+        return (
+            Verdict("Reconciling", "CustodyNotGranted", f"{view.custody.message}."),
+            RETRY_SECONDS,
+        )
+    message = f"The journal is open; {guarantee(view)}"
+    return Verdict("Ready", "Ready", message), REFRESH_SECONDS
+
+
+def _mismatch(view: BudgetView, ledger: LedgerState) -> str:
+    """What the journal says otherwise than the budget: the journal's word stands."""
+    dataset, limit = view.budget.spec.dataset, view.budget.spec.limit
+    told = ledger.data
+    if told is None:
+        return ""
+    pairs = (
+        ("spec.dataset.records", dataset.records, told.records),
+        ("spec.dataset.textField", dataset.text_field, told.textField),
+        ("spec.dataset.privacyUnit", dataset.privacy_unit, told.privacyUnit),
+        ("spec.limit.delta", Decimal(limit.delta), Decimal(ledger.delta)),
+    )
+    for field, here, there in pairs:
+        if here != there:
+            return (
+                f"{field} is {here}, but this data's journal was opened with {there}; every "
+                "budget of the same data must agree with it."
+            )
+    if Decimal(limit.epsilon) > Decimal(ledger.epsilon):
+        return (
+            f"spec.limit.epsilon is {limit.epsilon}, but this data's journal was limited to "
+            f"{ledger.epsilon}; a limit only goes down."
+        )
+    return ""
+
+
+def _lowered(view: BudgetView, ledger: LedgerState) -> bool:
+    return Decimal(view.budget.spec.limit.epsilon) < Decimal(ledger.epsilon)
+
+
+def _describe(view: BudgetView, ledger: LedgerState) -> PrivacyBudgetStatus:
+    head = ledger.head
+    latest = list(ledger.charges.items())[-LATEST_CHARGES:]
+    return PrivacyBudgetStatus(
+        journal=view.budget.spec.dataset.uri,
+        head=LedgerHead(sequence=head.sequence, digest=head.digest) if head else None,
+        gate_order=ledger.order,
+        shares=Shares(
+            committed=spent_share(ledger, ledger.committed),
+            reserved=spent_share(ledger, ledger.reserved),
+            left=left_share(ledger),
+        ),
+        guarantee=guarantee(view),
+        charges=[_summary(identity, charge, ledger) for identity, charge in reversed(latest)],
+    )
+
+
+def _summary(identity: str, charge: Charge, ledger: LedgerState) -> ChargeSummary:
+    mechanism = charge.mechanism
+    noise = f"noise multiplier {mechanism.noiseMultiplier}"
+    if isinstance(mechanism, PoissonSubsampledGaussian):
+        text = f"DP-SGD, batch {mechanism.batch}, at most {mechanism.steps} steps, {noise}"
+    else:
+        text = f"histogram, {noise}"
+    subject = charge.subject
+    return ChargeSummary(
+        id=identity,
+        subject=f"{subject.kind}/{subject.namespace}/{subject.name}",
+        mechanism=text,
+        state=STATES[charge.status],
+        share=spent_share(ledger, charge.cost),
+    )
+
+
+def usable(view: BudgetView) -> Verdict | None:
+    """None if charges can be made to this budget, else why not."""
+    verdict, _ = _verdict(view)
+    if verdict.state == "Ready" and isinstance(view.ledger, LedgerState) and view.ledger.is_open:
+        return None
+    if verdict.state == "Ready":
+        return Verdict("Reconciling", "OpeningJournal", "The budget's journal is not open yet.")
+    return verdict
+
+
+def guarantee(view: BudgetView) -> str:
+    """The statement that holds whatever is released from the budget."""
+    limit, data = view.budget.spec.limit, view.budget.spec.dataset
+    return (
+        f"Everything ever released from PrivacyBudget {view.meta.name} is (epsilon "
+        f"{limit.epsilon}, delta {limit.delta})-differentially private with respect to adding or "
+        f"removing one {data.privacy_unit.lower()}."
+    )

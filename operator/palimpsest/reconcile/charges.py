@@ -1,0 +1,261 @@
+"""What becomes of a private stage's charge: reserve, run in fenced attempts, settle. Pure.
+
+The rules are the journal's own (a release only before any start; committed intents only after
+completion or a disruption attested from outside); this decides which of them to ask for.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from palimpsest.api.budget import PrivacyBudgetSpec
+from palimpsest.api.common import ChargeStatus, Compute, StageStatus
+from palimpsest.api.task import ChargeRef
+from palimpsest.ledger.state import Charge, LedgerState
+from palimpsest.privacy.gate import renyi_cost
+from palimpsest.privacy.mechanisms import Mechanism
+
+from . import jobs, stages
+from .conditions import Verdict
+from .observed import BudgetView, Job, Meta, Objects, Settings
+from .plan import Commit, CreateJob, DeleteJob, LedgerAction, Plan, Release, Reserve
+from .shares import left_share, spent_share
+from .stages import Step
+from .tasks import StagePlan
+
+STATES: dict[str, Literal["Reserved", "Started", "Committed", "Released"]] = {
+    "reserved": "Reserved",
+    "started": "Started",
+    "committed": "Committed",
+    "released": "Released",
+}
+
+
+@dataclass(frozen=True)
+class PrivateStage:
+    """A stage that reads private data, with what it may cost."""
+
+    meta: Meta
+    plan: StagePlan
+    charge: ChargeRef
+    mechanism: Mechanism
+    restarts: int
+    block_steps: int
+    budget: PrivacyBudgetSpec
+    budget_name: str
+    compute: Compute
+    settings: Settings
+
+    def reserve(self) -> Reserve:
+        """The reservation of the stage's worst case."""
+        return Reserve(
+            subject=self.plan.task.subject,
+            task=self.plan.digest,
+            mechanism=self.mechanism,
+            restarts=self.restarts,
+            block_steps=self.block_steps,
+        )
+
+    def create(self, attempt: int) -> CreateJob:
+        """The Job of an attempt."""
+        return CreateJob(
+            jobs.manifest(
+                self.meta,
+                self.plan.task,
+                self.plan.digest,
+                self.compute,
+                self.settings,
+                self.budget.custodian,
+                attempt,
+            )
+        )
+
+    def delete(self, job: Job) -> DeleteJob:
+        """The end of an attempt's Job."""
+        return DeleteJob(self.budget.custodian.namespace, job.name)
+
+
+def private_stage(
+    stage: PrivateStage,
+    ledger: LedgerState,
+    all_jobs: tuple[Job, ...],
+    objects: Objects,
+    suspend: bool,
+) -> Step:
+    """A stage in custody: nothing runs before its reservation stands in the journal."""
+    view = ledger.charges.get(stage.charge.id)
+    attempts = attempts_of(stage, all_jobs)
+    latest = attempts[-1] if attempts else None
+    status = charge_status(stage, ledger, view)
+    if view is None or view.status == "released":
+        return _reserve(stage, ledger, latest, status, suspend)
+    if view.active and view.subject.cluster != stage.settings.cluster:
+        return stages.waiting(
+            stage.plan.stage,
+            "ChargeHeldElsewhere",
+            "Another cluster holds this charge; it can be adopted once that cluster has settled "
+            "it or the custodian has taken it over.",
+        )
+    found = stages.published(stage.plan, objects)
+    if found.trouble:
+        return stages.store_trouble(stage.plan.stage, found.trouble)
+    if found.complete:
+        done = stages.succeeded(stage.plan, latest, found.artifacts, status)
+        if view.active:
+            return replace(done, ledger=(Commit(stage.charge.id, "completed"),), requeue=0.2)
+        return done
+    if not view.active:
+        return _spent(stage, latest, status)
+    if latest is None or latest.deleting:
+        return _begin(stage, view, latest, status, suspend)
+    if latest.state == "Active":
+        so_far = f"{view.intended_steps}/{_steps(stage)} steps" if view.intended_steps else ""
+        return stages.running(stage.plan, latest, so_far, status)
+    return _ended(stage, view, latest, status)
+
+
+def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...]) -> Plan:
+    """For a resource being deleted: end its Jobs in custody, then its charges, then let it go.
+
+    A charge that started commits in full: had its artifact been published, it would have been
+    committed as completed before.
+    """
+    if budget is None:
+        return Plan(status=None, finalizer=False)
+    custody = budget.budget.spec.custodian.namespace
+    mine = [job for job in all_jobs if job.stage in ("train", "histogram")]
+    if mine:
+        ends = tuple(DeleteJob(custody, job.name) for job in mine if not job.deleting)
+        return Plan(status=None, children=ends, requeue=stages.POLL_SECONDS / 5)
+    if not isinstance(budget.ledger, LedgerState):
+        # Spending that cannot be read cannot be settled: wait for the store.
+        return Plan(status=None, requeue=stages.RETRY_SECONDS)
+    owner = (meta.namespace, meta.kind, meta.name)
+    actions: tuple[LedgerAction, ...] = tuple(
+        Commit(identity, "full") if charge.attempts else Release(identity)
+        for identity, charge in budget.ledger.charges.items()
+        if charge.active
+        and (charge.subject.namespace, charge.subject.kind, charge.subject.name) == owner
+    )
+    return Plan(status=None, ledger=actions, finalizer=bool(actions), requeue=0.2)
+
+
+def attempts_of(stage: PrivateStage, all_jobs: tuple[Job, ...]) -> list[Job]:
+    """The stage's Jobs, oldest attempt first."""
+    prefix = jobs.job_name(stage.meta.name, stage.plan.stage, stage.plan.digest, 1)[:-2]
+    mine = [job for job in all_jobs if job.name.startswith(prefix)]
+    return sorted(mine, key=lambda job: job.attempt)
+
+
+def charge_status(
+    stage: PrivateStage, ledger: LedgerState, view: Charge | None
+) -> ChargeStatus | None:
+    """The charge as the status shows it."""
+    if view is None:
+        return None
+    return ChargeStatus(
+        id=stage.charge.id,
+        state=STATES[view.status],
+        share=spent_share(ledger, view.cost),
+        noise_multiplier=stage.mechanism.noiseMultiplier,
+    )
+
+
+def _steps(stage: PrivateStage) -> int:
+    parameters = stage.plan.task.parameters
+    return parameters.steps if parameters.stage == "train" else 1
+
+
+def _reserve(
+    stage: PrivateStage,
+    ledger: LedgerState,
+    latest: Job | None,
+    status: ChargeStatus | None,
+    suspend: bool,
+) -> Step:
+    name = stage.plan.stage
+    if latest is not None and latest.state == "Failed":
+        # It failed before it touched anything, and its reservation was given back.
+        return stages.failed(stage.plan, latest, *stages.why(latest), status)
+    if suspend:
+        return stages.waiting(name, "Suspended", "spec.suspend is true.", requeue=None)
+    cost = renyi_cost(stage.mechanism, ledger.order)
+    if cost > ledger.left:
+        message = (
+            f"The {name} stage needs {spent_share(ledger, cost)} of the gate of PrivacyBudget "
+            f"{stage.budget_name}; {left_share(ledger)} is left."
+        )
+        return Step(
+            StageStatus(name=name, state="Waiting", message=message),
+            Verdict("Stalled", "BudgetExceeded", message),
+            requeue=None,
+        )
+    step = stages.waiting(name, "Reserving", "The charge is being reserved.", 0.2)
+    return replace(step, ledger=(stage.reserve(),))
+
+
+def _begin(
+    stage: PrivateStage,
+    view: Charge,
+    latest: Job | None,
+    status: ChargeStatus | None,
+    suspend: bool,
+) -> Step:
+    name = stage.plan.stage
+    if latest is not None:
+        return stages.waiting(
+            name, "Restarting", "Waiting for the last attempt's pod to go.", stages.POLL_SECONDS
+        )
+    if suspend:
+        return stages.waiting(name, "Suspended", "spec.suspend is true.", requeue=None)
+    if view.attempts > stage.restarts:
+        step = stages.waiting(
+            name,
+            "AttemptsExhausted",
+            f"The stage was interrupted more often than its {stage.restarts} allowed restarts.",
+            0.2,
+        )
+        return replace(step, ledger=(Commit(stage.charge.id, "full"),))
+    return stages.creating(stage.plan, stage.create(view.attempts + 1), status)
+
+
+def _ended(stage: PrivateStage, view: Charge, latest: Job, status: ChargeStatus | None) -> Step:
+    """The latest attempt's Job failed, or succeeded without an artifact."""
+    name = stage.plan.stage
+    reason, message = stages.why(latest)
+    if latest.state == "Succeeded":
+        reason, message = "ArtifactMissing", "The stage ended well but its artifact is missing."
+    started = view.attempts >= latest.attempt
+    again = latest.state == "Failed" and latest.failure in ("Disrupted", "Retryable")
+    restarts_left = view.attempts <= stage.restarts
+    if again and (not started or restarts_left):
+        step = stages.waiting(
+            name, "Restarting", f"{message} Another attempt follows.", stages.POLL_SECONDS
+        )
+        if started:
+            return replace(step, children=(stage.create(view.attempts + 1),))
+        # Same attempt, so the same name: the old Job goes first.
+        return replace(step, requeue=stages.RETRY_SECONDS, children=(stage.delete(latest),))
+    end = stages.failed(stage.plan, latest, reason, message, status)
+    if not view.attempts:
+        return replace(end, ledger=(Release(stage.charge.id),), requeue=0.2)
+    # The attestation must be of the last attempt that started, not of an earlier one.
+    attested = latest.failure == "Disrupted" and latest.attempt == view.attempts
+    basis: Literal["disrupted", "full"] = "disrupted" if attested else "full"
+    return replace(end, ledger=(Commit(stage.charge.id, basis),), requeue=0.2)
+
+
+def _spent(stage: PrivateStage, latest: Job | None, status: ChargeStatus | None) -> Step:
+    """Committed without an artifact: spent for nothing, and never tried again for free."""
+    reason, message = (
+        stages.why(latest)
+        if latest and latest.state == "Failed"
+        else (
+            "ReleaseMissing",
+            "The charge is committed but its artifact is not in the releases.",
+        )
+    )
+    return Step(
+        StageStatus(name=stage.plan.stage, state="Failed", message=message, charge=status),
+        Verdict("Stalled", reason, message),
+        requeue=None,
+    )

@@ -1,0 +1,254 @@
+"""What a SyntheticDataset wants: its stages one after the other, each from the artifacts before."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+from palimpsest.api.common import ArtifactRef, Compute
+from palimpsest.api.dataset import SyntheticDatasetStatus
+from palimpsest.api.manifest import Manifest
+from palimpsest.ledger.state import LedgerState
+from palimpsest.privacy.pricing import price_histogram
+
+from . import budget as budgets
+from . import stages, tasks
+from .charges import PrivateStage, private_stage, settle
+from .conditions import Verdict, conditions
+from .observed import BudgetView, GeneratorView, ObservedDataset, StoreTrouble
+from .plan import Plan, Relay
+from .stages import Step
+from .tasks import DatasetTasks, StagePlan
+
+CENTROIDS = "centroids.safetensors"
+
+
+def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
+    """The next step of the data set. Raises NotObservedError to ask for an object."""
+    if observed.meta.deleting:
+        return settle(observed.meta, observed.budget, observed.jobs)
+    steps = _steps(observed)
+    last = steps[-1]
+    verdict, dataset = last.verdict, None
+    if last.done and last.status.name == "card":
+        verdict = Verdict("Ready", "Ready", "The data set is published.")
+        dataset = last.artifacts[0]
+    elif last.done:
+        verdict = Verdict("Reconciling", "Committing", "The charge is being committed.")
+    previous = observed.dataset.status
+    charge = next((step.status.charge for step in steps if step.status.charge), None)
+    names = stage_names(observed)
+    done = sum(step.done for step in steps)
+    detail = last.status.progress if last.status.state == "Running" else ""
+    status = SyntheticDatasetStatus(
+        observed_generation=observed.meta.generation,
+        summary=verdict.reason,
+        progress=f"{done}/{len(names)} stages"
+        + (f", {last.status.name} {detail}".rstrip() if not last.done else ""),
+        share=charge.share if charge else "",
+        stages=[step.status for step in steps],
+        dataset=dataset,
+        guarantee=budgets.guarantee(observed.budget) if observed.budget else "",
+        budget=observed.budget.meta.name if observed.budget else "",
+        conditions=conditions(
+            previous.conditions if previous else [],
+            verdict,
+            [step.status for step in steps],
+            observed.meta.generation,
+            now,
+        ),
+    )
+    return Plan(
+        status=status.model_dump(by_alias=True, exclude_none=True),
+        ledger=last.ledger,
+        relays=last.relays,
+        children=last.children,
+        finalizer=observed.dataset.spec.resampling is not None,
+        requeue=last.requeue,
+    )
+
+
+def stage_names(observed: ObservedDataset) -> list[str]:
+    """The stages this data set goes through, in order."""
+    spec = observed.dataset.spec
+    return [
+        "sample",
+        *(("cluster", "histogram", "select") if spec.resampling else ()),
+        *(("annotate",) if spec.annotation else ()),
+        "card",
+    ]
+
+
+def _steps(observed: ObservedDataset) -> list[Step]:
+    held = _held(observed)
+    if held or observed.generator is None or observed.budget is None:
+        verdict = held or Verdict("Reconciling", "GeneratorNotFound", "")
+        step = stages.waiting("sample", verdict.reason, verdict.message)
+        return [Step(step.status, verdict, requeue=step.requeue)]
+    return list(_walk(observed, observed.generator, observed.budget))
+
+
+def _held(observed: ObservedDataset) -> Verdict | None:
+    """Why the first stage cannot begin, if it cannot."""
+    name = observed.dataset.spec.generator_ref.name
+    if observed.generator is None:
+        return Verdict(
+            "Reconciling",
+            "GeneratorNotFound",
+            f"PrivateGenerator {name} does not exist in namespace {observed.meta.namespace}.",
+        )
+    if observed.budget is None:
+        budget = observed.generator.generator.spec.budget_ref.name
+        return Verdict("Reconciling", "BudgetNotFound", f"PrivacyBudget {budget} does not exist.")
+    if not _generator_artifacts(observed.generator):
+        return Verdict(
+            "Reconciling", "GeneratorNotReady", f"Waiting for PrivateGenerator {name} to be Ready."
+        )
+    return None
+
+
+def _generator_artifacts(generator: GeneratorView) -> tuple[ArtifactRef, ...]:
+    status = generator.generator.status
+    if status is None or status.summary != "Ready":
+        return ()
+    return tuple(artifact for stage in status.stages for artifact in stage.artifacts)
+
+
+def _walk(
+    observed: ObservedDataset, generator: GeneratorView, budget: BudgetView
+) -> Iterator[Step]:
+    """Each stage's step, ending with the first that is not done."""
+    spec = observed.dataset.spec
+    build = DatasetTasks(observed.meta, spec, generator.generator.spec, budget.budget.spec)
+
+    plan = build.sample(_generator_artifacts(generator))
+    sample = _public(observed, plan, spec.compute.sample)
+    yield sample
+    if not sample.done:
+        return
+    pool = sample.artifacts
+    sources: dict[str, tuple[ArtifactRef, ...]] = {}
+    instructions = pool
+
+    if spec.resampling:
+        resampling = spec.resampling
+        plan = build.cluster(pool, resampling.embedder, resampling.clusters)
+        cluster = _public(observed, plan, None)
+        yield cluster
+        if not cluster.done:
+            return
+        histogram = _histogram(observed, budget, build, plan, cluster.artifacts)
+        yield histogram
+        if not histogram.done or histogram.ledger:
+            return
+        select = _public(
+            observed,
+            build.select(pool, cluster.artifacts, histogram.artifacts, resampling.size),
+            None,
+        )
+        yield select
+        if not select.done:
+            return
+        instructions = select.artifacts
+        sources = {"clusters": cluster.artifacts, "histogram": histogram.artifacts}
+
+    if spec.annotation:
+        annotate = _public(observed, build.annotate(instructions), spec.compute.annotate)
+        yield annotate
+        if not annotate.done:
+            return
+        sources["data"] = annotate.artifacts
+    else:
+        sources["pool" if len(instructions) > 1 else "data"] = instructions
+    yield _public(observed, build.card(sources, budgets.guarantee(budget)), None)
+
+
+def _public(observed: ObservedDataset, plan: StagePlan, compute: Compute | None) -> Step:
+    spec = observed.dataset.spec
+    return stages.public_stage(
+        observed.meta,
+        plan,
+        compute or spec.compute.default,
+        observed.jobs,
+        observed.objects,
+        observed.settings,
+        spec.suspend,
+    )
+
+
+def _histogram(
+    observed: ObservedDataset,
+    budget: BudgetView,
+    build: DatasetTasks,
+    clustering: StagePlan,
+    clusters: tuple[ArtifactRef, ...],
+) -> Step:
+    refusal = budgets.usable(budget) or _embedder_allowed(observed, budget)
+    if refusal or not isinstance(budget.ledger, LedgerState):
+        verdict = refusal or Verdict("Reconciling", "LedgerUnread", "The journal was not read.")
+        step = stages.waiting("histogram", verdict.reason, verdict.message)
+        return Step(step.status, verdict, requeue=step.requeue)
+    manifest = observed.objects.read(clustering.storage, clusters[0].uri)
+    if not isinstance(manifest, bytes):
+        trouble = manifest or StoreTrouble("ArtifactMissing", "The clusters' manifest is gone.")
+        return stages.store_trouble("histogram", trouble)
+    centroids = Manifest.model_validate(json.loads(manifest)).file(CENTROIDS)
+    stage = _histogram_stage(observed, budget, build, centroids.digest)
+    inbox = build.inbox(centroids.digest)
+    releases = budget.budget.spec.releases.storage
+    there = observed.objects.exists(releases, inbox)
+    if isinstance(there, StoreTrouble):
+        return stages.store_trouble("histogram", there)
+    if not there:
+        step = stages.waiting(
+            "histogram",
+            "CarryingCentroids",
+            "The centroids are being carried to the releases.",
+            0.2,
+        )
+        relay = Relay(
+            source=clustering.storage,
+            source_uri=clustering.task.output.uri + centroids.path,
+            digest=centroids.digest,
+            target=releases,
+            target_uri=inbox,
+        )
+        return Step(step.status, step.verdict, relays=(relay,), requeue=step.requeue)
+    return private_stage(
+        stage, budget.ledger, observed.jobs, observed.objects, observed.dataset.spec.suspend
+    )
+
+
+def _histogram_stage(
+    observed: ObservedDataset, budget: BudgetView, build: DatasetTasks, centroids: str
+) -> PrivateStage:
+    spec = observed.dataset.spec
+    if spec.resampling is None:
+        raise ValueError("spec.resampling is not given")
+    plan = build.histogram(centroids, spec.resampling.embedder, spec.resampling.noise_multiplier)
+    charge = plan.task.charge
+    if charge is None:
+        raise ValueError("a histogram is always charged")
+    return PrivateStage(
+        meta=observed.meta,
+        plan=plan,
+        charge=charge,
+        mechanism=price_histogram(spec.resampling),
+        restarts=tasks.HISTOGRAM_RESTARTS,
+        block_steps=1,
+        budget=budget.budget.spec,
+        budget_name=budget.meta.name,
+        compute=spec.compute.histogram or spec.compute.default,
+        settings=observed.settings,
+    )
+
+
+def _embedder_allowed(observed: ObservedDataset, budget: BudgetView) -> Verdict | None:
+    resampling = observed.dataset.spec.resampling
+    if resampling and resampling.embedder not in budget.budget.spec.allowed_models:
+        return Verdict(
+            "Stalled",
+            "ModelNotAllowed",
+            f"spec.resampling.embedder is not one of PrivacyBudget {budget.meta.name}'s "
+            "allowedModels (URI and digest must both agree).",
+        )
+    return None

@@ -1,0 +1,89 @@
+"""What a reconcile decides; the adapter executes ledger, relays, children and status in order."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from palimpsest.api.common import Storage
+from palimpsest.api.task import Subject
+from palimpsest.privacy.mechanisms import Mechanism
+
+FINALIZER = "palimpsest.dev/charges"
+
+
+@dataclass(frozen=True)
+class Open:
+    """Open the journal with the budget's limit, or tighten it to that."""
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Reserve a charge's worst case."""
+
+    subject: Subject
+    task: str
+    mechanism: Mechanism
+    restarts: int
+    block_steps: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Settle a charge."""
+
+    charge: str
+    basis: Literal["completed", "disrupted", "full"]
+
+
+@dataclass(frozen=True)
+class Release:
+    """Give a reservation back; the journal refuses if it was started."""
+
+    charge: str
+
+
+LedgerAction = Open | Reserve | Commit | Release
+
+
+@dataclass(frozen=True)
+class Relay:
+    """Carry one public file from the tenant's store to the releases, where custody can read it."""
+
+    source: Storage
+    source_uri: str
+    digest: str
+    target: Storage
+    target_uri: str
+
+
+@dataclass(frozen=True)
+class CreateJob:
+    """POST a Job; one that exists is left alone."""
+
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Delete a Job and its pods."""
+
+    namespace: str
+    name: str
+
+
+ChildAction = CreateJob | DeleteJob
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One reconcile's decisions.
+
+    `requeue` is in seconds (None: wait for an event). `finalizer` says whether ours must be on the
+    resource after this pass.
+    """
+
+    status: dict[str, Any] | None
+    ledger: tuple[LedgerAction, ...] = ()
+    relays: tuple[Relay, ...] = ()
+    children: tuple[ChildAction, ...] = ()
+    finalizer: bool = True
+    requeue: float | None = None

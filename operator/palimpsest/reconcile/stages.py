@@ -1,0 +1,203 @@
+"""How far a stage is, and what it needs next. Pure; the same for every stage outside custody."""
+
+import json
+from dataclasses import dataclass, field
+
+from palimpsest.api.common import ArtifactRef, ChargeStatus, Compute, StageStatus
+from palimpsest.api.outcomes import MESSAGES
+from palimpsest.api.task import sha256_digest
+
+from . import jobs
+from .conditions import Verdict
+from .observed import Job, Meta, Objects, Settings, StoreTrouble
+from .plan import ChildAction, CreateJob, DeleteJob, LedgerAction, Relay
+from .tasks import StagePlan
+
+POLL_SECONDS = 5.0
+RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage's part of a plan. `artifacts` is set once the stage is done."""
+
+    status: StageStatus
+    verdict: Verdict
+    artifacts: tuple[ArtifactRef, ...] = ()
+    ledger: tuple[LedgerAction, ...] = ()
+    relays: tuple[Relay, ...] = ()
+    children: tuple[ChildAction, ...] = ()
+    requeue: float | None = POLL_SECONDS
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage's artifact is published and, if it cost anything, paid for."""
+        return bool(self.artifacts)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A stage's manifests, as far as they are there."""
+
+    artifacts: tuple[ArtifactRef, ...] = ()
+    complete: bool = False
+    trouble: StoreTrouble | None = field(default=None)
+
+
+def published(plan: StagePlan, objects: Objects) -> Found:
+    """The stage's artifacts. Raises NotObservedError while the store was not asked."""
+    artifacts: list[ArtifactRef] = []
+    for uri in plan.manifests:
+        answer = objects.read(plan.storage, uri)
+        if isinstance(answer, StoreTrouble):
+            return Found(trouble=answer)
+        if answer is not None:
+            artifacts.append(ArtifactRef(uri=uri, digest=sha256_digest(answer)))
+    return Found(tuple(artifacts), complete=len(artifacts) == len(plan.manifests))
+
+
+def progress(plan: StagePlan, objects: Objects) -> str:
+    """`done/total unit` summed over shards, or "" before the first report."""
+    done = total = 0
+    unit = ""
+    for prefix in plan.prefixes:
+        answer = objects.read(plan.storage, f"{prefix}progress.json")
+        if not isinstance(answer, bytes):
+            continue
+        try:
+            report = json.loads(answer)
+            done, total = done + int(report["done"]), total + int(report["total"])
+            unit = str(report["unit"])[:40]
+        except (ValueError, KeyError, TypeError):
+            continue  # a progress report is a courtesy; a broken one is not worth an error
+    return f"{done}/{total} {unit}" if total else ""
+
+
+def waiting(stage: str, reason: str, message: str, requeue: float | None = RETRY_SECONDS) -> Step:
+    """A stage that cannot begin yet."""
+    return Step(
+        StageStatus(name=stage, state="Waiting", message=message),
+        Verdict("Reconciling", reason, message),
+        requeue=requeue,
+    )
+
+
+def succeeded(
+    plan: StagePlan,
+    job: Job | None,
+    artifacts: tuple[ArtifactRef, ...],
+    charge: ChargeStatus | None = None,
+) -> Step:
+    """A stage whose artifact is there."""
+    status = StageStatus(
+        name=plan.stage,
+        state="Succeeded",
+        progress="done",
+        job=job.name if job else "",
+        start_time=job.started if job else "",
+        completion_time=job.ended if job else "",
+        artifacts=list(artifacts),
+        charge=charge,
+    )
+    message = f"The {plan.stage} stage published its artifact."
+    return Step(status, Verdict("Ready", "Succeeded", message), artifacts, requeue=None)
+
+
+def failed(
+    plan: StagePlan, job: Job, reason: str, message: str, charge: ChargeStatus | None = None
+) -> Step:
+    """A stage that ended without an artifact and is not tried again by itself."""
+    status = StageStatus(
+        name=plan.stage,
+        state="Failed",
+        message=message,
+        job=job.name,
+        start_time=job.started,
+        completion_time=job.ended,
+        charge=charge,
+    )
+    return Step(status, Verdict("Stalled", reason, message), requeue=None)
+
+
+def why(job: Job) -> tuple[str, str]:
+    """Reason and message of a failed Job, from the closed set of outcomes."""
+    if job.outcome is not None:
+        return job.outcome.value, MESSAGES[job.outcome]
+    if job.failure == "Disrupted":
+        return "Disrupted", "The stage's pod was evicted or its node was lost."
+    return "StageFailed", f"Job {job.name} failed without a word; see its events and pods."
+
+
+def running(plan: StagePlan, job: Job, so_far: str, charge: ChargeStatus | None = None) -> Step:
+    """A stage whose Job is active."""
+    trouble = next((pod.trouble for pod in job.pods if pod.trouble), None)
+    started = any(pod.phase in ("Running", "Succeeded") for pod in job.pods)
+    if trouble:
+        reason, message = trouble
+        message = f"The {plan.stage} stage's pod cannot start: {message}"
+    elif job.suspended:
+        reason, message = "JobSuspended", f"Job {job.name} is suspended (queued)."
+    elif started:
+        reason = "Running"
+        message = f"The {plan.stage} stage is running" + (f": {so_far}." if so_far else ".")
+    else:
+        reason, message = "Pending", f"The {plan.stage} stage's pod is starting."
+    status = StageStatus(
+        name=plan.stage,
+        state="Running" if started else "Pending",
+        progress=so_far,
+        message=message[:512],
+        job=job.name,
+        start_time=job.started,
+        charge=charge,
+    )
+    return Step(status, Verdict("Reconciling", reason, message))
+
+
+def creating(plan: StagePlan, manifest: ChildAction, charge: ChargeStatus | None = None) -> Step:
+    """A stage whose Job is being created in this pass."""
+    message = f"The {plan.stage} stage's Job is being created."
+    return Step(
+        StageStatus(name=plan.stage, state="Pending", message=message, charge=charge),
+        Verdict("Reconciling", "Pending", message),
+        children=(manifest,),
+    )
+
+
+def store_trouble(stage: str, trouble: StoreTrouble) -> Step:
+    """A store that could not be asked: nothing is known, so nothing is done."""
+    return waiting(stage, trouble.reason, trouble.message)
+
+
+def public_stage(
+    meta: Meta,
+    plan: StagePlan,
+    compute: Compute,
+    all_jobs: tuple[Job, ...],
+    objects: Objects,
+    settings: Settings,
+    suspend: bool,
+) -> Step:
+    """A stage outside custody: its artifact if published, else its Job, else a new Job."""
+    found = published(plan, objects)
+    name = jobs.job_name(meta.name, plan.stage, plan.digest)
+    job = next((job for job in all_jobs if job.name == name), None)
+    if found.trouble:
+        return store_trouble(plan.stage, found.trouble)
+    if found.complete:
+        return succeeded(plan, job, found.artifacts)
+    if job is None:
+        if suspend:
+            return waiting(plan.stage, "Suspended", "spec.suspend is true.", requeue=None)
+        manifest = jobs.manifest(meta, plan.task, plan.digest, compute, settings, None, 1)
+        return creating(plan, CreateJob(manifest))
+    if job.state == "Failed":
+        return failed(plan, job, *why(job))
+    if job.state == "Succeeded" and not job.deleting:
+        # The artifact was there when the pod exited; it is gone, so the work is done again.
+        return Step(
+            StageStatus(name=plan.stage, state="Waiting", message="The artifact is missing."),
+            Verdict("Reconciling", "ArtifactMissing", "The artifact is missing; made again."),
+            children=(DeleteJob(meta.namespace, job.name),),
+        )
+    return running(plan, job, progress(plan, objects))

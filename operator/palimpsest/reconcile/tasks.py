@@ -1,0 +1,329 @@
+"""Task documents from specs: what each stage is told, where it publishes. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from palimpsest.api.alignment import AlignmentRunSpec
+from palimpsest.api.budget import PrivacyBudgetSpec
+from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage
+from palimpsest.api.dataset import SyntheticDatasetSpec
+from palimpsest.api.generator import PrivateGeneratorSpec
+from palimpsest.api.manifest import MANIFEST
+from palimpsest.api.task import (
+    AnnotateParameters,
+    ArtifactInput,
+    CardParameters,
+    ChargeRef,
+    ClusterParameters,
+    FileInput,
+    HistogramParameters,
+    Input,
+    ModelInput,
+    Output,
+    Parameters,
+    PrivateInput,
+    SampleParameters,
+    SelectParameters,
+    SftParameters,
+    StoreAccess,
+    Subject,
+    Task,
+    TrainParameters,
+    work_digest,
+)
+from palimpsest.ledger.identity import charge_id
+
+from .observed import Meta
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: its task, the digest of its work, and where its manifests will lie."""
+
+    task: Task
+    digest: str
+    storage: Storage
+
+    @property
+    def stage(self) -> str:
+        """The stage's name."""
+        return self.task.parameters.stage
+
+    @property
+    def manifests(self) -> tuple[str, ...]:
+        """URIs of the manifests that together are the stage's result."""
+        return tuple(f"{prefix}{MANIFEST}" for prefix in self.prefixes)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """One prefix a shard."""
+        prefix = self.task.output.uri
+        if isinstance(self.task.parameters, SampleParameters):
+            return tuple(f"{prefix}shards/{index}/" for index in range(self.task.parameters.shards))
+        return (prefix,)
+
+
+def subject(meta: Meta) -> Subject:
+    """The resource as tasks and charges name it."""
+    return Subject(namespace=meta.namespace, kind=meta.kind, name=meta.name)
+
+
+def _access(storage: Storage, secret: str | None = None) -> StoreAccess:
+    return StoreAccess(
+        endpoint=storage.endpoint,
+        region=storage.region,
+        path_style=storage.path_style,
+        credentials=secret or storage.auth.secret_name,
+    )
+
+
+def _model(ref: ModelRef, store: str) -> ModelInput:
+    return ModelInput(store=store, uri=ref.uri, digest=ref.digest)
+
+
+def _artifacts(name: str, store: str, artifacts: tuple[ArtifactRef, ...]) -> dict[str, Input]:
+    if len(artifacts) == 1 and name != "pool":
+        one = artifacts[0]
+        return {name: ArtifactInput(store=store, uri=one.uri, digest=one.digest)}
+    return {
+        f"{name}-{index}": ArtifactInput(store=store, uri=one.uri, digest=one.digest)
+        for index, one in enumerate(artifacts)
+    }
+
+
+def _plan(
+    meta: Meta,
+    parameters: Parameters,
+    inputs: dict[str, Input],
+    stores: Mapping[str, StoreAccess],
+    target: str,
+    location: Location,
+    prefix: str,
+    journal: str | None = None,
+) -> StagePlan:
+    """Put a stage together; a stage with a journal is charged to it."""
+    digest = work_digest(subject(meta), parameters, inputs)
+    charge = None
+    if journal is not None:
+        charge = ChargeRef(
+            id=charge_id(journal, meta.namespace, meta.kind, meta.name, digest),
+            journal=journal,
+            store="private",
+        )
+    place = digest.removeprefix("sha256:")[:16]
+    task = Task(
+        subject=subject(meta),
+        parameters=parameters,
+        stores=dict(stores),
+        inputs=inputs,
+        output=Output(store=target, uri=f"{location.uri}{prefix}{parameters.stage}-{place}/"),
+        charge=charge,
+    )
+    return StagePlan(task=task, digest=digest, storage=location.storage)
+
+
+def _private_input(budget: PrivacyBudgetSpec) -> PrivateInput:
+    dataset = budget.dataset
+    return PrivateInput(
+        store="private", uri=dataset.uri, format=dataset.format, text_field=dataset.text_field
+    )
+
+
+def _custody_stores(budget: PrivacyBudgetSpec) -> dict[str, StoreAccess]:
+    return {
+        "private": _access(budget.dataset.storage),
+        "releases": _access(budget.releases.storage),
+    }
+
+
+def train(
+    meta: Meta, spec: PrivateGeneratorSpec, budget: PrivacyBudgetSpec, noise_multiplier: str
+) -> StagePlan:
+    """DP-SGD in custody; publishes to the releases."""
+    training = spec.training
+    parameters = TrainParameters(
+        prompt=training.prompt,
+        lora=training.lora,
+        records=budget.dataset.records,
+        expected_batch_size=training.expected_batch_size,
+        micro_batch_size=training.micro_batch_size,
+        steps=training.steps,
+        block_steps=training.checkpoint_interval,
+        restarts=training.restarts,
+        learning_rate=training.learning_rate,
+        clipping_norm=training.clipping_norm,
+        noise_multiplier=noise_multiplier,
+        max_length=training.max_length,
+        precision=training.precision,
+    )
+    inputs: dict[str, Input] = {
+        "base": _model(spec.base_model, "releases"),
+        "private": _private_input(budget),
+    }
+    return _plan(
+        meta,
+        parameters,
+        inputs,
+        _custody_stores(budget),
+        "releases",
+        budget.releases,
+        f"{meta.namespace}/{meta.name}/",
+        journal=budget.dataset.uri,
+    )
+
+
+@dataclass(frozen=True)
+class DatasetTasks:
+    """Builds the stages of one SyntheticDataset, each from the artifacts before it."""
+
+    meta: Meta
+    spec: SyntheticDatasetSpec
+    generator: PrivateGeneratorSpec
+    budget: PrivacyBudgetSpec
+
+    def _stores(self) -> dict[str, StoreAccess]:
+        # The tenant enters the releases with its own keys: custody's Secret never leaves custody.
+        secret = self.spec.output.storage.auth.secret_name
+        return {
+            "outputs": _access(self.spec.output.storage),
+            "releases": _access(self.budget.releases.storage, secret),
+        }
+
+    def _tenant(self, parameters: Parameters, inputs: dict[str, Input]) -> StagePlan:
+        return _plan(self.meta, parameters, inputs, self._stores(), "outputs", self.spec.output, "")
+
+    def sample(self, generator: tuple[ArtifactRef, ...]) -> StagePlan:
+        """Draw the pool."""
+        sampling = self.spec.sampling
+        return self._tenant(
+            SampleParameters(
+                count=sampling.count,
+                shards=sampling.shards,
+                batch_size=sampling.batch_size,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_length=sampling.max_length,
+            ),
+            {
+                "base": _model(self.generator.base_model, "outputs"),
+                **_artifacts("generator", "releases", generator),
+            },
+        )
+
+    def cluster(self, pool: tuple[ArtifactRef, ...], embedder: ModelRef, count: int) -> StagePlan:
+        """Cluster the pool's embeddings."""
+        return self._tenant(
+            ClusterParameters(clusters=count),
+            {"embedder": _model(embedder, "outputs"), **_artifacts("pool", "outputs", pool)},
+        )
+
+    def inbox(self, digest: str) -> str:
+        """Where the operator lays the centroids for custody, named by what they are."""
+        place = f"{self.meta.namespace}/{self.meta.name}/inbox/"
+        return f"{self.budget.releases.uri}{place}{digest.removeprefix('sha256:')}.safetensors"
+
+    def histogram(self, centroids: str, embedder: ModelRef, noise_multiplier: str) -> StagePlan:
+        """Count private records by cluster, with noise, in custody."""
+        return _plan(
+            self.meta,
+            HistogramParameters(
+                records=self.budget.dataset.records,
+                noise_multiplier=noise_multiplier,
+                restarts=HISTOGRAM_RESTARTS,
+            ),
+            {
+                "embedder": _model(embedder, "releases"),
+                "private": _private_input(self.budget),
+                "centroids": FileInput(
+                    store="releases", uri=self.inbox(centroids), digest=centroids
+                ),
+            },
+            _custody_stores(self.budget),
+            "releases",
+            self.budget.releases,
+            f"{self.meta.namespace}/{self.meta.name}/",
+            journal=self.budget.dataset.uri,
+        )
+
+    def select(
+        self,
+        pool: tuple[ArtifactRef, ...],
+        clusters: tuple[ArtifactRef, ...],
+        histogram: tuple[ArtifactRef, ...],
+        size: int,
+    ) -> StagePlan:
+        """Resample the pool by the noisy histogram."""
+        return self._tenant(
+            SelectParameters(size=size),
+            {
+                **_artifacts("pool", "outputs", pool),
+                **_artifacts("clusters", "outputs", clusters),
+                **_artifacts("histogram", "releases", histogram),
+            },
+        )
+
+    def annotate(self, instructions: tuple[ArtifactRef, ...]) -> StagePlan:
+        """Answer the instructions. Raises ValueError without spec.annotation."""
+        annotation = self.spec.annotation
+        if annotation is None:
+            raise ValueError("spec.annotation is not given")
+        return self._tenant(
+            AnnotateParameters(
+                system_prompt=annotation.system_prompt,
+                max_new_tokens=annotation.max_new_tokens,
+                batch_size=annotation.batch_size,
+            ),
+            {
+                "model": _model(annotation.model, "outputs"),
+                **_artifacts(
+                    "pool" if len(instructions) > 1 else "selected", "outputs", instructions
+                ),
+            },
+        )
+
+    def card(self, data: dict[str, tuple[ArtifactRef, ...]], guarantee: str) -> StagePlan:
+        """Publish the data set with its card; `data` maps an input's name to artifacts."""
+        inputs: dict[str, Input] = {}
+        for name, artifacts in data.items():
+            store = "releases" if name == "histogram" else "outputs"
+            inputs |= _artifacts(name, store, artifacts)
+        return self._tenant(CardParameters(name=self.meta.name, guarantee=guarantee), inputs)
+
+
+# A restart of the histogram costs nothing: the first noisy counts ever stored are the only ones
+# that can be published (see the stage).
+HISTOGRAM_RESTARTS = 5
+
+
+def align(
+    meta: Meta, spec: AlignmentRunSpec, dataset: ArtifactRef, origin: Location, guarantee: str
+) -> StagePlan:
+    """Supervised fine-tuning on a published data set."""
+    inputs: dict[str, Input] = {
+        "base": _model(spec.base_model, "outputs"),
+        "dataset": ArtifactInput(store="datasets", uri=dataset.uri, digest=dataset.digest),
+    }
+    if spec.evaluation:
+        inputs["evaluation"] = FileInput(
+            store="outputs", uri=spec.evaluation.prompts, digest=spec.evaluation.digest
+        )
+    return _plan(
+        meta,
+        SftParameters(
+            epochs=spec.sft.epochs,
+            batch_size=spec.sft.batch_size,
+            learning_rate=spec.sft.learning_rate,
+            max_length=spec.sft.max_length,
+            lora_rank=spec.sft.lora_rank,
+            evaluation_count=spec.evaluation.count if spec.evaluation else 0,
+            guarantee=guarantee,
+        ),
+        inputs,
+        {
+            "outputs": _access(spec.output.storage),
+            "datasets": _access(origin.storage, spec.output.storage.auth.secret_name),
+        },
+        "outputs",
+        spec.output,
+        "",
+    )

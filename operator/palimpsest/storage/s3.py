@@ -1,0 +1,238 @@
+"""A small client for S3 and stores that speak its protocol."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from palimpsest.storage.errors import AccessDenied, NotFound, StoreError, StoreUnavailable
+from palimpsest.storage.uri import S3Uri, parse_uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 30
+READ_ATTEMPTS = 4
+CONFLICT_ATTEMPTS = 8
+
+_ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_DENIED = {
+    "401",
+    "403",
+    "AccessDenied",
+    "AccountProblem",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
+_EXISTS = {"412", "PreconditionFailed"}
+_CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """How to reach a store: `endpoint` None means AWS, `ca_bundle` is a PEM file."""
+
+    endpoint: str | None
+    region: str
+    path_style: bool
+    ca_bundle: str | None
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+
+def load_credentials(directory: str | Path) -> tuple[str, str]:
+    """(access key, secret key) from a mounted Secret. Raises ValueError naming the missing key."""
+    values = []
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        try:
+            value = (Path(directory) / name).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{directory}: cannot read {name}; mount a Secret with that key"
+            ) from error
+        if not value:
+            raise ValueError(f"{directory}: {name} is empty; put the key into the Secret")
+        values.append(value)
+    return values[0], values[1]
+
+
+class S3Store:
+    """Objects by full `s3://bucket/key` address. Methods may be called from several threads.
+
+    Every method raises NotFound, AccessDenied, StoreUnavailable or StoreError; ValueError for an
+    address that is none.
+    """
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._client = _client(config, READ_ATTEMPTS)
+        # A repeated conditional write meets its own first try and reads as "exists": never repeat.
+        self._once = _client(config, 1)
+        # Fewer threads than boto3's ten: stages run beside a model on few cores.
+        self._transfer = TransferConfig(max_concurrency=4)
+
+    def get(self, uri: str) -> bytes:
+        """The whole object."""
+        at = _object(uri)
+
+        def read() -> bytes:
+            body = self._client.get_object(Bucket=at.bucket, Key=at.key)["Body"]
+            with body:
+                return body.read()
+
+        return _ask(at, read)
+
+    def put(self, uri: str, data: bytes) -> None:
+        """Write the object whole, over another if there is one."""
+        at = _object(uri)
+        _ask(at, lambda: self._client.put_object(Bucket=at.bucket, Key=at.key, Body=data))
+
+    def put_if_absent(self, uri: str, data: bytes) -> bool:
+        """Create the object; False when it exists.
+
+        StoreUnavailable leaves open whether the object was written: read it back and compare.
+        """
+        at = _object(uri)
+        for attempt in range(CONFLICT_ATTEMPTS):
+            try:
+                self._once.put_object(Bucket=at.bucket, Key=at.key, Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                code, status = _code(error)
+                if code in _EXISTS or status == 412:
+                    return False
+                if code not in _CONFLICT and status != 409:
+                    raise _translate(at, error) from error
+                # Another write to the key is in flight; this one was not taken.
+                time.sleep(0.02 * 2**attempt)
+            except (BotoCoreError, Boto3Error) as error:
+                raise _translate(at, error) from error
+            else:
+                return True
+        raise StoreUnavailable(f"{at}: another write kept being in flight; try again")
+
+    def exists(self, uri: str) -> bool:
+        """Whether the object is there."""
+        try:
+            self.size(uri)
+        except NotFound:
+            return False
+        return True
+
+    def size(self, uri: str) -> int:
+        """Length in bytes."""
+        at = _object(uri)
+        return _ask(at, lambda: self._client.head_object(Bucket=at.bucket, Key=at.key))[
+            "ContentLength"
+        ]
+
+    def list(self, uri_prefix: str) -> Iterator[str]:
+        """Addresses of all objects whose key starts with the prefix, in the store's order."""
+        at = parse_uri(uri_prefix)
+        pages = iter(
+            self._client.get_paginator("list_objects_v2").paginate(Bucket=at.bucket, Prefix=at.key)
+        )
+        while (page := _ask(at, lambda: next(pages, None))) is not None:
+            for entry in page.get("Contents", []):
+                yield str(S3Uri(at.bucket, entry["Key"]))
+
+    def download_file(self, uri: str, path: str | Path) -> None:
+        """Copy the object to a file; in parts when it is large."""
+        at = _object(uri)
+        _ask(
+            at,
+            lambda: self._client.download_file(at.bucket, at.key, str(path), Config=self._transfer),
+        )
+
+    def upload_file(self, path: str | Path, uri: str) -> None:
+        """Copy a file to the object; in parts when it is large."""
+        at = _object(uri)
+        _ask(
+            at,
+            lambda: self._client.upload_file(str(path), at.bucket, at.key, Config=self._transfer),
+        )
+
+    def delete(self, uri: str) -> None:
+        """Remove the object; none there is no error."""
+        at = _object(uri)
+        _ask(at, lambda: self._client.delete_object(Bucket=at.bucket, Key=at.key))
+
+
+def _client(config: StoreConfig, attempts: int) -> "S3Client":
+    session = boto3.session.Session()
+    try:
+        return session.client(
+            "s3",
+            endpoint_url=config.endpoint,
+            region_name=config.region,
+            aws_access_key_id=config.access_key,
+            aws_secret_access_key=config.secret_key,
+            verify=config.ca_bundle,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if config.path_style else "virtual"},
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                read_timeout=READ_TIMEOUT_SECONDS,
+                retries={"total_max_attempts": attempts, "mode": "standard"},
+                max_pool_connections=32,
+                # Checksums beyond MD5 are asked for only where the protocol demands them: not
+                # every store knows the newer ones.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+    except (ValueError, BotoCoreError) as error:
+        raise StoreError(
+            f"endpoint {config.endpoint!r}, region {config.region!r}: {error}"
+        ) from error
+
+
+def _object(uri: str) -> S3Uri:
+    at = parse_uri(uri)
+    if not at.key:
+        raise ValueError(f"uri {uri!r}: name an object, not a bucket")
+    return at
+
+
+def _ask(at: S3Uri, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except (ClientError, BotoCoreError, Boto3Error) as error:
+        raise _translate(at, error) from error
+
+
+def _code(error: ClientError) -> tuple[str, int]:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return code, int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _translate(at: S3Uri, error: Exception) -> StoreError:
+    """Our error for boto's. An unknown one counts as unavailable: whether it wrote is unknown."""
+    cause = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
+    if isinstance(cause, ClientError):
+        code, status = _code(cause)
+        if code in _ABSENT or status == 404:
+            what = "the bucket does not exist" if code == "NoSuchBucket" else "no such object"
+            return NotFound(f"{at}: {what}")
+        if code in _DENIED or status in (401, 403):
+            return AccessDenied(
+                f"{at}: the store denied access ({code}); check the keys, their rights on bucket "
+                f"{at.bucket}, and that they may list it (without that an absent object is denied "
+                "too)"
+            )
+        if 400 <= status < 500 and status not in (408, 429):
+            return StoreError(f"{at}: the store refused the request ({code or status})")
+        return StoreUnavailable(f"{at}: the store answered {code or status}; try again")
+    return StoreUnavailable(
+        f"{at}: no answer from the store ({type(error).__name__}); check its endpoint and network"
+    )

@@ -1,0 +1,208 @@
+"""The chart as helm renders it, without a cluster."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster import toolchain
+from palimpsest.api.config import parse_config
+from palimpsest.api.crd import RESOURCES, render
+
+CHART = Path(__file__).parents[2] / "charts" / "palimpsest"
+OPERATOR = "registry.example/palimpsest-operator@sha256:" + "1" * 64
+STAGE = "registry.example/palimpsest-stage@sha256:" + "2" * 64
+Json = dict[str, Any]
+
+
+def values(**more: Any) -> Json:
+    return {
+        "images": {"operator": OPERATOR, "stage": STAGE},
+        "stores": [
+            {"endpoint": "http://10.0.0.9:9000", "secretName": "store-a", "pathStyle": False},
+            {"endpoint": "https://s3.example.com", "secretName": "store-b", "region": "eu-1"},
+        ],
+        "custody": {
+            "namespaces": [
+                {"name": "custody", "egress": [{"cidr": "10.0.0.9/32", "ports": [9000]}]}
+            ]
+        },
+        **more,
+    }
+
+
+def helm(given: Json, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [str(toolchain.tools() / "helm"), *arguments, "--values", "-"]
+    return subprocess.run(
+        program, input=json.dumps(given), capture_output=True, text=True, check=False
+    )
+
+
+def template(given: Json) -> subprocess.CompletedProcess[str]:
+    return helm(
+        given,
+        *("template", "palimpsest", str(CHART)),
+        *("--namespace", "system", "--kube-version", "1.34.4"),
+    )
+
+
+def rendered(given: Json) -> list[Json]:
+    done = template(given)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def pick(documents: list[Json], kind: str, name: str, namespace: str | None = None) -> Json:
+    found = [
+        each
+        for each in documents
+        if each["kind"] == kind
+        and each["metadata"]["name"] == name
+        and namespace in (None, each["metadata"].get("namespace"))
+    ]
+    assert len(found) == 1, f"{kind}/{name}: {len(found)}"
+    return found[0]
+
+
+def test_lint_finds_nothing() -> None:
+    done = helm(values(), "lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_the_definitions_are_the_generated_ones(resource: Any) -> None:
+    copy = CHART / "files" / "crds" / f"{resource.plural}.yaml"
+    assert copy.read_text() == render(resource), "run `make crds`"
+    name = f"{resource.plural}.palimpsest.dev"
+    found = pick(rendered(values()), "CustomResourceDefinition", name)
+    assert found["spec"] == yaml.safe_load(render(resource))["spec"]
+    assert found["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_definitions_can_be_left_out_or_given_up() -> None:
+    kinds = {each["kind"] for each in rendered(values(crds={"enabled": False}))}
+    assert "CustomResourceDefinition" not in kinds
+    loose = rendered(values(crds={"keep": False}))
+    definition = pick(loose, "CustomResourceDefinition", "privacybudgets.palimpsest.dev")
+    assert "annotations" not in definition["metadata"]
+
+
+def test_the_operator_reads_the_configuration_it_is_given() -> None:
+    config_map = pick(rendered(values()), "ConfigMap", "palimpsest-operator")
+    config = parse_config(config_map["data"]["config.yaml"], "config.yaml")
+    assert config.stage_image == STAGE
+    assert config.lease.namespace == "system"
+    first, second = config.stores
+    assert (first.endpoint, first.region, first.path_style) == (
+        "http://10.0.0.9:9000",
+        "us-east-1",
+        False,
+    )
+    assert (second.endpoint, second.region, second.path_style) == (
+        "https://s3.example.com",
+        "eu-1",
+        True,
+    )
+    pod = pick(rendered(values()), "Deployment", "palimpsest-operator")["spec"]["template"]["spec"]
+    mounts = {each["mountPath"]: each["name"] for each in pod["containers"][0]["volumeMounts"]}
+    secrets = {
+        each["name"]: each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each
+    }
+    assert [secrets[mounts[store.credentials]] for store in config.stores] == ["store-a", "store-b"]
+
+
+def test_no_role_names_secrets_or_everything() -> None:
+    for document in rendered(values()):
+        if document["kind"] in ("Role", "ClusterRole"):
+            for rule in document["rules"]:
+                assert not {"secrets", "*"} & {*rule["resources"], *rule["verbs"]}, document
+                assert "impersonate" not in rule["verbs"]
+
+
+def test_tenants_roles_leave_budgets_to_custodians() -> None:
+    documents = rendered(values())
+    for name in ("palimpsest-view", "palimpsest-edit"):
+        for rule in pick(documents, "ClusterRole", name)["rules"]:
+            assert "privacybudgets" not in rule["resources"]
+
+
+def test_named_tenants_replace_the_cluster_wide_right_to_run_jobs() -> None:
+    documents = rendered(values(tenants={"namespaces": ["research"]}))
+    wide = {
+        each["metadata"]["name"] for each in documents if each["kind"] == "ClusterRoleBinding"
+    }
+    assert "palimpsest-stages" not in wide
+    pick(documents, "RoleBinding", "palimpsest-stages", "research")
+    pick(documents, "RoleBinding", "palimpsest-stages", "custody")
+    pick(rendered(values()), "ClusterRoleBinding", "palimpsest-stages")
+
+
+@pytest.mark.parametrize("name", ["palimpsest-operator", "palimpsest-admission"])
+def test_pods_hold_to_the_restricted_standard(name: str) -> None:
+    pod = pick(rendered(values()), "Deployment", name)["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        assert container["image"] == OPERATOR
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert not container["securityContext"]["allowPrivilegeEscalation"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_custody_is_denied_by_default_and_opened_by_value() -> None:
+    documents = rendered(values())
+    namespace = pick(documents, "Namespace", "custody")
+    assert namespace["metadata"]["labels"]["palimpsest.dev/custody"] == "granted"
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    deny = pick(documents, "NetworkPolicy", "palimpsest-default-deny", "custody")["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    egress = pick(documents, "NetworkPolicy", "palimpsest-egress", "custody")["spec"]["egress"]
+    assert egress[1:] == [
+        {
+            "to": [{"ipBlock": {"cidr": "10.0.0.9/32"}}],
+            "ports": [{"protocol": "TCP", "port": 9000}],
+        }
+    ]
+    account = pick(documents, "ServiceAccount", "private-data", "custody")
+    assert account["automountServiceAccountToken"] is False
+    own = values(custody={"namespaces": [{"name": "custody", "create": False}]})
+    assert not [each for each in rendered(own) if each["kind"] == "Namespace"]
+
+
+def test_the_webhook_fails_closed() -> None:
+    documents = rendered(values())
+    (hook,) = pick(documents, "ValidatingWebhookConfiguration", "palimpsest-admission")["webhooks"]
+    assert (hook["failurePolicy"], hook["sideEffects"], hook["timeoutSeconds"]) == (
+        "Fail",
+        "None",
+        5,
+    )
+    secret = pick(documents, "Secret", "palimpsest-admission-tls")
+    assert hook["clientConfig"]["caBundle"] == secret["data"]["ca.crt"]
+    assert not [each for rule in hook["rules"] for each in rule["resources"] if "/" in each]
+
+
+WRONG: list[tuple[Json, str]] = [
+    (values(stores=[]), "stores"),
+    (values(stores=[{"endpoint": "s3.example.com", "secretName": "a"}]), "stores.0.endpoint"),
+    (values(admission={"replicas": 0}), "admission.replicas"),
+    (values(logLevel="loud"), "logLevel"),
+    (values(custdy={}), "custdy"),
+    (values(custody={"namespaces": [{"name": "Custody"}]}), "custody.namespaces.0.name"),
+    (
+        values(images={"operator": OPERATOR, "stage": "palimpsest-stage:latest"}),
+        'images.stage: "palimpsest-stage:latest" has no digest',
+    ),
+    (values(images={"operator": "", "stage": STAGE}), "images.operator"),
+    (values(admission={"tls": {"secretName": "mine"}}), "admission.tls.caBundle"),
+]
+
+
+@pytest.mark.parametrize(("given", "part"), WRONG, ids=[part for _, part in WRONG])
+def test_wrong_values_are_refused_by_name(given: Json, part: str) -> None:
+    done = template(given)
+    assert done.returncode != 0
+    # helm writes paths as /stores/0/endpoint or stores.0.endpoint, by version.
+    assert part in done.stderr or "/" + part.replace(".", "/") in done.stderr, done.stderr

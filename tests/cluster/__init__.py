@@ -1,0 +1,1 @@
+"""A real Kubernetes and a real object store on one Linux machine, for the demo and the tests."""

@@ -1,0 +1,157 @@
+"""Pytest fixtures: a control plane without a node, and an object store, one of each a test run.
+
+Both listen on free loopback ports, keep their files in a temporary folder and end with the run.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cluster import programs, store, toolchain
+from cluster.report import ClusterError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """etcd, kube-apiserver and kube-controller-manager; no scheduler, no node: pods stay Pending."""
+
+    kubeconfig: Path
+    server: str
+    binaries: Path
+    folder: Path
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """kubectl's standard output; raises CalledProcessError with its output unless `check` is off."""
+        done = subprocess.run(
+            [self.binaries / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}")
+        return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """versitygw with the demo's buckets, accounts and policies."""
+
+    endpoint: str
+    credentials: dict[str, store.Credentials]
+
+    def client(self, account: str) -> S3Client:
+        """A boto3 client as `root`, `custodian`, `operator` or `tenant`."""
+        return store.client(self.endpoint, self.credentials[account])
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    binaries = toolchain.kube()
+    folder = tmp_path_factory.mktemp("control-plane")
+    api, etcd, peer, controllers = free_ports(4)
+    at = programs.Addresses(
+        address="127.0.0.1",
+        api_port=api,
+        etcd_client_port=etcd,
+        etcd_peer_port=peer,
+        controller_port=controllers,
+        service_cidr="10.0.0.0/24",
+        first_service="10.0.0.1",
+    )
+    keys = programs.make_keys(folder / "pki", at)
+    with ExitStack() as running:
+        running.enter_context(process(folder, "etcd", programs.etcd(binaries, folder / "etcd", at)))
+        # The loopback address is refused as an endpoint of the service `kubernetes`.
+        apiserver = programs.apiserver(
+            binaries, keys, at, "--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"
+        )
+        running.enter_context(process(folder, "kube-apiserver", apiserver))
+        wait_healthy(f"{at.server}/readyz", folder / "pki" / "ca.crt", folder)
+        manager = programs.controller_manager(binaries, keys, at)
+        running.enter_context(process(folder, "kube-controller-manager", manager))
+        wait_healthy(f"https://127.0.0.1:{controllers}/healthz", None, folder)
+        yield ControlPlane(keys.admin, at.server, binaries, folder)
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    gateway = toolchain.store()
+    folder = tmp_path_factory.mktemp("object-store")
+    for name in ("accounts", "data"):
+        (folder / name).mkdir()
+    keys = store.credentials(folder / "credentials.json")
+    (port,) = free_ports(1)
+    command = [str(gateway / "versitygw"), "--port", f"127.0.0.1:{port}", "--quiet"]
+    command += ["--iam-dir", str(folder / "accounts"), "posix", str(folder / "data")]
+    secret = {
+        "ROOT_ACCESS_KEY": keys["root"].access_key,
+        "ROOT_SECRET_KEY": keys["root"].secret_key,
+    }
+    with process(folder, "versitygw", command, secret):
+        endpoint = f"http://127.0.0.1:{port}"
+        store.arrange(gateway, endpoint, keys)
+        yield ObjectStore(endpoint, keys)
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct loopback ports that were free a moment ago."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for held_socket in sockets:
+            held_socket.bind(("127.0.0.1", 0))
+        return [held_socket.getsockname()[1] for held_socket in sockets]
+
+
+@contextmanager
+def process(
+    folder: Path, name: str, command: list[str], env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a program while the block lasts; its output goes to <folder>/<name>.log."""
+    with (folder / f"{name}.log").open("wb") as log:
+        running = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, env={**os.environ, **(env or {})}
+        )
+        try:
+            yield running
+        finally:
+            running.terminate()
+            try:
+                running.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait()
+
+
+def wait_healthy(url: str, authority: Path | None, logs: Path, seconds: float = 60) -> None:
+    """Waits until the address answers 200; trusts any certificate where `authority` is None."""
+    context = ssl.create_default_context(cafile=authority)
+    if authority is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, context=context, timeout=2):
+                return
+        except (urllib.error.URLError, OSError) as refused:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{url} does not answer ({refused}): see {logs}") from refused
+            time.sleep(0.1)

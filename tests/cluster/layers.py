@@ -1,0 +1,105 @@
+"""Reads finished images out of buildah's overlay storage as uncompressed layers.
+
+`buildah push` compresses every layer anew each time, which takes minutes for the stages' image;
+here a layer is packed once and only new ones are packed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tarfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cluster import cache
+
+OPAQUE = "trusted.overlay.opaque"
+
+
+def chain(storage: Path, name: str) -> list[str]:
+    """The layers' ids in the storage, the lowest first."""
+    listed = json.loads((storage / "overlay-images" / "images.json").read_text())
+    parents = {
+        layer["id"]: layer.get("parent")
+        for layer in json.loads((storage / "overlay-layers" / "layers.json").read_text())
+    }
+    layer = next(image["layer"] for image in listed if name in (image.get("names") or ()))
+    found = []
+    while layer:
+        found.append(layer)
+        layer = parents[layer]
+    return found[::-1]
+
+
+def packed(storage: Path, layer: str) -> tuple[str, Path]:
+    """The digest and the tar file of one layer, packed at most once."""
+
+    def pack(folder: Path) -> None:
+        with (folder / "layer.tar").open("wb") as file:
+            writer = _Hashing(file)
+            with tarfile.open(fileobj=writer, mode="w|", bufsize=1 << 20) as tar:
+                _add_tree(tar, storage / "overlay" / layer / "diff")
+        (folder / "digest").write_text(f"sha256:{writer.state.hexdigest()}")
+
+    folder = cache.artefact("layers", layer, pack)
+    return (folder / "digest").read_text(), folder / "layer.tar"
+
+
+def prune(keep: set[str]) -> None:
+    """Removes packed layers that no current image has."""
+    for folder in (cache.root() / "layers").iterdir():
+        if folder.name not in keep and not folder.name.startswith("."):
+            shutil.rmtree(folder)
+
+
+def _add_tree(tar: tarfile.TarFile, root: Path) -> None:
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        if folder != str(root):
+            _add(tar, root, Path(folder))
+        if _is_opaque(folder):
+            _mark(tar, Path(folder).relative_to(root) / ".wh..wh..opq")
+        for name in sorted(files + [f for f in folders if (Path(folder) / f).is_symlink()]):
+            path = Path(folder) / name
+            status = path.lstat()
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+                _mark(tar, path.relative_to(root).with_name(f".wh.{name}"))
+            else:
+                _add(tar, root, path)
+
+
+def _add(tar: tarfile.TarFile, root: Path, path: Path) -> None:
+    info = tar.gettarinfo(path, str(path.relative_to(root)))
+    info.uname = info.gname = ""
+    if info.isreg():
+        with path.open("rb") as content:
+            tar.addfile(info, content)
+    else:
+        tar.addfile(info)
+
+
+def _mark(tar: tarfile.TarFile, path: Path) -> None:
+    tar.addfile(tarfile.TarInfo(str(path)))
+
+
+def _is_opaque(folder: str) -> bool:
+    try:
+        return os.getxattr(folder, OPAQUE) == b"y"
+    except OSError:
+        return False
+
+
+class _Hashing:
+    """A file that hashes what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.state: Any = hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.state.update(content)
+        return self.file.write(content)

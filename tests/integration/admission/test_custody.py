@@ -1,0 +1,298 @@
+"""The chart on the real API server: what may run beside private data, and who may do what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import toolchain
+from cluster.fixtures import ControlPlane
+
+CHART = Path(__file__).parents[3] / "charts" / "palimpsest"
+STAGE = "registry.example/palimpsest-stage@sha256:" + "2" * 64
+JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A release and the custodian's namespace it made."""
+
+    plane: ControlPlane
+    system: str
+    custody: str
+
+    @property
+    def operator(self) -> str:
+        return f"system:serviceaccount:{self.system}:palimpsest-operator"
+
+    def apply(self, manifest: Json, *options: str) -> str:
+        text = json.dumps(manifest)
+        return self.plane.kubectl(
+            "create", "-n", self.custody, "-f", "-", *options, stdin=text, check=False
+        )
+
+    def may(self, user: str, verb: str, resource: str, namespace: str = "") -> bool:
+        where = ["-n", namespace] if namespace else ["--all-namespaces"]
+        command = ["auth", "can-i", verb, resource, "--as", user, *where]
+        return self.plane.kubectl(*command, check=False).splitlines()[-1] == "yes"
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: ControlPlane) -> Iterator[Installed]:
+    mark = uuid.uuid4().hex[:6]
+    system, custody = f"system-{mark}", f"custody-{mark}"
+    values = {
+        "images": {"operator": STAGE, "stage": STAGE},
+        "stores": [{"endpoint": "http://10.0.0.9:9000", "secretName": "store"}],
+        "custody": {"namespaces": [{"name": custody}]},
+        # The definitions are other tests' too, and nothing answers for the Service without a node.
+        "crds": {"enabled": False},
+        "admission": {"failurePolicy": "Ignore"},
+    }
+    _helm(control_plane, values, "install", "palimpsest", str(CHART), "-n", system)
+    at = Installed(control_plane, system, custody)
+    try:
+        _wait_for_policies(at)
+        yield at
+    finally:
+        _helm(control_plane, {}, "uninstall", "palimpsest", "-n", system)
+        control_plane.kubectl("delete", "namespace", system, custody, "--wait=false")
+
+
+def _helm(plane: ControlPlane, values: Json, command: str, *arguments: str) -> None:
+    more = ["--values", "-", "--create-namespace"] if values else []
+    done = subprocess.run(
+        [str(toolchain.tools() / "helm"), f"--kubeconfig={plane.kubeconfig}", command]
+        + [*arguments, *more],
+        input=json.dumps(values),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _wait_for_policies(at: Installed) -> None:
+    """Policies reach the API server's own cache a moment after they are written."""
+    for _ in range(100):
+        if "palimpsest-custody-jobs" in at.apply(job(), "--dry-run=server"):
+            return
+    raise AssertionError("the policies do not take effect")
+
+
+def job(**pod: Any) -> Json:
+    """A Job in the operator's shape."""
+    container = {
+        "name": "stage",
+        "image": STAGE,
+        "command": ["palimpsest-stage"],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        **pod.pop("container", {}),
+    }
+    spec: Json = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "serviceAccountName": "private-data",
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "store", "secret": {"secretName": "custodian-store"}},
+        ],
+        **pod,
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"job-{uuid.uuid4().hex[:8]}"},
+        "spec": {
+            "backoffLimit": 0,
+            "completionMode": "Indexed",
+            "completions": 1,
+            "template": {"spec": spec},
+        },
+    }
+
+
+def pod(**changes: Any) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"pod-{uuid.uuid4().hex[:8]}"},
+        "spec": job(**changes)["spec"]["template"]["spec"],
+    }
+
+
+def test_the_operators_job_runs_and_ends(installed: Installed) -> None:
+    """Its pods are made by the real Job controller, and a foreground deletion goes through."""
+    manifest = job()
+    name = manifest["metadata"]["name"]
+    assert "created" in installed.apply(manifest, "--as", installed.operator)
+    where = ("-n", installed.custody)
+    installed.plane.kubectl(
+        *("wait", f"job/{name}", "--for=jsonpath={.status.active}=1", "--timeout=20s", *where)
+    )
+    pods = installed.plane.kubectl("get", "pods", "-l", f"job-name={name}", "-o", "name", *where)
+    assert pods.startswith("pod/")
+    installed.plane.kubectl(
+        *("delete", "job", name, "--cascade=foreground", "--timeout=30s", *where),
+        *("--as", installed.operator),
+    )
+    assert not installed.plane.kubectl("get", "pods", "-o", "name", *where)
+
+
+def test_nobody_else_creates_jobs_not_even_an_administrator(installed: Installed) -> None:
+    answer = installed.apply(job())
+    assert f"only {installed.operator} creates and updates Jobs" in answer
+
+
+def test_nobody_else_changes_a_job(installed: Installed) -> None:
+    manifest = job()
+    assert "created" in installed.apply(manifest, "--as", installed.operator)
+    resource = ("job", manifest["metadata"]["name"], "-n", installed.custody)
+    suspend = ("--type=merge", "-p", '{"spec":{"suspend":true}}')
+    for user in ("kubernetes-admin", JOB_CONTROLLER):
+        answer = installed.plane.kubectl(
+            *("patch", *resource, *suspend, "--as", user, "--as-group", "system:masters"),
+            check=False,
+        )
+        assert f"only {installed.operator} creates and updates Jobs" in answer
+    installed.plane.kubectl("delete", *resource, "--as", installed.operator, "--wait=false")
+
+
+WRONG_SHAPES: list[tuple[Json, str]] = [
+    ({"container": {"image": "registry.example/other@sha256:" + "3" * 64}}, "run the image"),
+    ({"container": {"command": ["sh"]}}, "run the command palimpsest-stage only"),
+    ({"container": {"args": ["-c", "cat /data"]}}, "run the command palimpsest-stage only"),
+    (
+        {"initContainers": [{"name": "init", "image": STAGE, "command": ["palimpsest-stage"]}]},
+        "have no init containers",
+    ),
+    (
+        {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]},
+        "mount emptyDir and Secret volumes only",
+    ),
+    (
+        {"volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": "mine"}}]},
+        "mount emptyDir and Secret volumes only",
+    ),
+    ({"automountServiceAccountToken": True}, "carry no API token"),
+    (
+        {"containers": job()["spec"]["template"]["spec"]["containers"] * 1
+         + [{"name": "sidecar", "image": STAGE, "command": ["palimpsest-stage"]}]},
+        "have one container",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_SHAPES, ids=[m for _, m in WRONG_SHAPES])
+def test_only_the_operators_shape_runs(installed: Installed, change: Json, message: str) -> None:
+    """For the operator's Jobs and the Job controller's pods alike: defence in depth."""
+    dry = "--dry-run=server"
+    assert message in installed.apply(job(**change), "--as", installed.operator, dry)
+    controller = ("--as", JOB_CONTROLLER, "--as-group", "system:masters")
+    assert message in installed.apply(pod(**change), *controller, dry)
+
+
+def test_only_the_job_controller_creates_pods(installed: Installed) -> None:
+    assert "only the Job controller creates pods" in installed.apply(pod(), "--dry-run=server")
+    controller = ("--as", JOB_CONTROLLER, "--as-group", "system:masters")
+    assert "created" in installed.apply(pod(), *controller, "--dry-run=server")
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"])
+def test_no_other_workload_runs(installed: Installed, kind: str) -> None:
+    labels = {"app": "x"}
+    spec: Json = {
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {**pod()["spec"]}},
+    }
+    spec["template"]["spec"]["restartPolicy"] = "Always"
+    if kind == "StatefulSet":
+        spec["serviceName"] = "x"
+    manifest = {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}
+    assert "runs the operator's Jobs only" in installed.apply(manifest, "--dry-run=server")
+
+
+def test_no_cron_job_runs(installed: Installed) -> None:
+    manifest = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "x"},
+        "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": job()["spec"]}},
+    }
+    assert "runs the operator's Jobs only" in installed.apply(manifest, "--dry-run=server")
+
+
+def test_nobody_enters_a_pod(installed: Installed) -> None:
+    manifest = job()
+    name = manifest["metadata"]["name"]
+    installed.apply(manifest, "--as", installed.operator)
+    where = ("-n", installed.custody)
+    installed.plane.kubectl(
+        *("wait", f"job/{name}", "--for=jsonpath={.status.active}=1", "--timeout=20s", *where)
+    )
+    found = installed.plane.kubectl("get", "pods", "-l", f"job-name={name}", "-o", "name", *where)
+    target = found.strip()
+    refused = "nobody enters their pods"
+    assert refused in installed.plane.kubectl("exec", target, *where, "--", "id", check=False)
+    assert refused in installed.plane.kubectl("attach", target, *where, check=False)
+    debugged = ("debug", target, "--image", STAGE, "--target=stage", *where)
+    assert refused in installed.plane.kubectl(*debugged, check=False)
+    installed.plane.kubectl("delete", "job", name, "--wait=false", *where)
+
+
+def test_a_namespace_without_the_label_is_left_alone(installed: Installed) -> None:
+    text = json.dumps(job())
+    answer = installed.plane.kubectl("create", "-f", "-", "--dry-run=server", stdin=text)
+    assert "created" in answer
+
+
+@pytest.mark.parametrize(
+    ("verbs", "resource", "everywhere"),
+    [
+        ("get list watch patch", "privacybudgets.palimpsest.dev", True),
+        ("get list watch patch", "privategenerators.palimpsest.dev", True),
+        ("update", "syntheticdatasets.palimpsest.dev/status", True),
+        ("update", "alignmentruns.palimpsest.dev/finalizers", True),
+        ("create get list watch delete", "jobs.batch", True),
+        ("get list watch", "pods", True),
+        ("create patch get list", "events", True),
+        ("get list watch", "namespaces", True),
+        ("create get update", "leases.coordination.k8s.io/palimpsest-operator", False),
+    ],
+)
+def test_the_operator_may_do_its_work(
+    installed: Installed, verbs: str, resource: str, everywhere: bool
+) -> None:
+    """kopf ends the operator on a 403, so each verb counts."""
+    namespace = "" if everywhere else installed.system
+    for verb in verbs.split():
+        kind = resource.rsplit("/palimpsest-operator", 1)[0] if verb == "create" else resource
+        assert installed.may(installed.operator, verb, kind, namespace), verb
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "update", "delete"])
+def test_the_operator_has_no_verb_on_secrets(installed: Installed, verb: str) -> None:
+    for namespace in (installed.system, installed.custody, "default"):
+        assert not installed.may(installed.operator, verb, "secrets", namespace)
+
+
+def test_the_custody_account_has_no_rights(installed: Installed) -> None:
+    account = f"system:serviceaccount:{installed.custody}:private-data"
+    for verb, resource in (("get", "secrets"), ("list", "pods"), ("get", "jobs.batch")):
+        assert not installed.may(account, verb, resource, installed.custody)

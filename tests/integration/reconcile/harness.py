@@ -1,0 +1,395 @@
+"""A world for the control loop: the real API server and store, the installed operator as a process.
+
+There is no node, so a test plays the kubelet: it writes what a stage would have written (journal
+entries, artifacts) with the stage's own keys, and pod statuses; the Job controller does the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cluster.fixtures import ControlPlane, ObjectStore, free_ports
+from palimpsest.api.manifest import File, Manifest
+from palimpsest.api.outcomes import EXIT_CODES, MESSAGES, Outcome
+from palimpsest.api.task import (
+    TASK_VARIABLE,
+    SampleParameters,
+    Task,
+    TrainParameters,
+    canonical_json,
+    sha256_digest,
+    work_digest,
+)
+from palimpsest.ledger.journal import Journal
+from palimpsest.storage import S3Store, StoreConfig
+
+CRDS = Path(__file__).parents[3] / "crds"
+DIGEST = "sha256:" + "a" * 64
+Json = dict[str, Any]
+
+
+class World:
+    """One custodian, one tenant, one operator."""
+
+    def __init__(self, plane: ControlPlane, store: ObjectStore, folder: Path) -> None:
+        self.plane = plane
+        self.object_store = store
+        self.folder = folder
+        self.mark = uuid.uuid4().hex[:6]
+        self.custody = f"custody-{self.mark}"
+        self.tenant = f"tenant-{self.mark}"
+        self.budget = f"budget-{self.mark}"
+        self.private = f"s3://private/{self.mark}/"
+        self.operator: subprocess.Popen[bytes] | None = None
+
+    # -- the cluster ------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Definitions, namespaces, the budget's custody, the operator's configuration."""
+        self.plane.kubectl("apply", "--server-side", "-f", str(CRDS))
+        for resource in ("privacybudgets", "alignmentruns"):
+            self.plane.kubectl(
+                "wait", "--for=condition=Established", f"crd/{resource}.palimpsest.dev"
+            )
+        for name, labels in (
+            (self.custody, {"palimpsest.dev/custody": "granted"}),
+            (self.tenant, {}),
+        ):
+            self.apply(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Namespace",
+                    "metadata": {"name": name, "labels": labels},
+                }
+            )
+        self.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": {"name": "private-data", "namespace": self.custody},
+            }
+        )
+        keys = self.folder / "store"
+        keys.mkdir()
+        identity = self.object_store.credentials["operator"]
+        (keys / "AWS_ACCESS_KEY_ID").write_text(identity.access_key)
+        (keys / "AWS_SECRET_ACCESS_KEY").write_text(identity.secret_key)
+        config = {
+            "stageImage": "localhost/stage@sha256:" + "0" * 64,
+            "lease": {"namespace": self.tenant},
+            "stores": [{"endpoint": self.object_store.endpoint, "credentials": str(keys)}],
+        }
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def start(self) -> None:
+        """Start the installed operator."""
+        metrics, probes = free_ports(2)
+        log = (self.folder / "operator.log").open("ab")
+        self.operator = subprocess.Popen(
+            [str(Path(sys.executable).with_name("palimpsest")), "operator"],
+            env={
+                **os.environ,
+                "KUBECONFIG": str(self.plane.kubeconfig),
+                "PALIMPSEST_CONFIG": str(self.folder / "config.yaml"),
+                "PALIMPSEST_METRICS_PORT": str(metrics),
+                "PALIMPSEST_PROBES_PORT": str(probes),
+                "POD_NAME": "operator-0",
+            },
+            stdout=log,
+            stderr=log,
+        )
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the operator."""
+        if self.operator is not None:
+            self.operator.send_signal(number)
+            self.operator.wait(timeout=30)
+            self.operator = None
+
+    def apply(self, manifest: Json) -> str:
+        """kubectl apply."""
+        return self.plane.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def get(self, what: str, name: str, namespace: str = "") -> Json:
+        """One object as JSON; {} if it is not there."""
+        where = ["-n", namespace] if namespace else []
+        text = self.plane.kubectl(
+            "get", what, name, "-o", "json", "--ignore-not-found", *where, check=False
+        )
+        result: Json = json.loads(text) if text.startswith("{") else {}
+        return result
+
+    def jobs(self, namespace: str) -> list[Json]:
+        """The Jobs of a namespace."""
+        items: list[Json] = json.loads(
+            self.plane.kubectl("get", "jobs", "-n", namespace, "-o", "json")
+        )["items"]
+        return items
+
+    def until(self, what: str, check: Callable[[], Any], seconds: float = 45) -> Any:
+        """Poll until `check` gives something true; fail with the operator's log otherwise."""
+        deadline = time.monotonic() + seconds
+        while not (found := check()):
+            if time.monotonic() > deadline:
+                log = (self.folder / "operator.log").read_text()[-4000:]
+                raise AssertionError(f"not within {seconds} s: {what}\n{log}")
+            time.sleep(0.2)
+        return found
+
+    def summary(self, kind: str, name: str) -> str:
+        """The reason of Ready, as the printer column shows it."""
+        namespace = "" if kind == "privacybudget" else self.tenant
+        return str(self.get(kind, name, namespace).get("status", {}).get("summary", ""))
+
+    def job(self, namespace: str, stage: str, attempt: int = 1) -> Json:
+        """Wait for a stage's Job and its pods."""
+        wanted = {"palimpsest.dev/stage": stage, "palimpsest.dev/attempt": str(attempt)}
+
+        def find() -> Json | None:
+            return next(
+                (
+                    job
+                    for job in self.jobs(namespace)
+                    if wanted.items() <= job["metadata"]["labels"].items()
+                    and "deletionTimestamp" not in job["metadata"]
+                    and self.pods(job)
+                ),
+                None,
+            )
+
+        found: Json = self.until(f"a Job of stage {stage} in {namespace}", find)
+        return found
+
+    def pods(self, job: Json) -> list[Json]:
+        """A Job's pods."""
+        items: list[Json] = json.loads(
+            self.plane.kubectl(
+                "get",
+                "pods",
+                "-n",
+                job["metadata"]["namespace"],
+                "-l",
+                f"job-name={job['metadata']['name']}",
+                "-o",
+                "json",
+            )
+        )["items"]
+        return items
+
+    # -- the kubelet and the stage -------------------------------------------------------------
+
+    def end_pods(self, job: Json, outcome: Outcome, disrupted: bool = False) -> None:
+        """The kubelet's word on how the Job's containers ended."""
+        code = EXIT_CODES[outcome]
+        message = json.dumps({"outcome": outcome.value, "message": MESSAGES[outcome]})
+        for pod in self.pods(job):
+            conditions = list(pod["status"].get("conditions") or [])
+            if disrupted:
+                conditions.append(
+                    {
+                        "type": "DisruptionTarget",
+                        "status": "True",
+                        "reason": "EvictionByEvictionAPI",
+                    }
+                )
+            status = {
+                "phase": "Succeeded" if code == 0 else "Failed",
+                "conditions": conditions,
+                "containerStatuses": [
+                    {
+                        "name": "stage",
+                        "image": "stage",
+                        "imageID": "",
+                        "ready": False,
+                        "restartCount": 0,
+                        "state": {
+                            "terminated": {
+                                "exitCode": code,
+                                "message": message,
+                                "startedAt": "2026-01-01T00:00:00Z",
+                                "finishedAt": "2026-01-01T00:00:01Z",
+                            }
+                        },
+                    }
+                ],
+            }
+            self.plane.kubectl(
+                "patch",
+                "pod",
+                pod["metadata"]["name"],
+                "-n",
+                job["metadata"]["namespace"],
+                "--subresource=status",
+                "--type=merge",
+                "-p",
+                json.dumps({"status": status}),
+            )
+
+    def store(self, account: str) -> S3Store:
+        """The store, entered with one account's keys."""
+        keys = self.object_store.credentials[account]
+        return S3Store(
+            StoreConfig(
+                endpoint=self.object_store.endpoint,
+                region="us-east-1",
+                path_style=True,
+                ca_bundle=None,
+                access_key=keys.access_key,
+                secret_key=keys.secret_key,
+            )
+        )
+
+    def journal(self, account: str = "custodian") -> Journal:
+        """The budget's journal."""
+        return Journal(self.store(account), self.private)
+
+    def publish(self, job: Json, files: dict[str, bytes]) -> None:
+        """What a stage's pods write when they succeed, charged if the task is."""
+        task = task_of(job)
+        private = task.charge is not None
+        store = self.store("custodian" if private else "tenant")
+        shards = task.parameters.shards if isinstance(task.parameters, SampleParameters) else None
+        for index in range(shards or 1):
+            prefix = task.output.uri + (f"shards/{index}/" if shards is not None else "")
+            listed = []
+            for name, data in files.items():
+                store.put(f"{prefix}attempts/1-test/{name}", data)
+                listed.append(
+                    File(path=f"attempts/1-test/{name}", digest=sha256_digest(data), size=len(data))
+                )
+            manifest = Manifest(
+                subject=task.subject,
+                task=work_digest(task.subject, task.parameters, task.inputs),
+                parameters=task.parameters,
+                inputs=task.inputs,
+                files=listed,
+                charge=task.charge.id if task.charge else None,
+                attempt="1-test",
+            )
+            store.put_if_absent(
+                f"{prefix}manifest.json", canonical_json(manifest.model_dump(by_alias=True))
+            )
+
+    def spend(self, job: Json, attempt: int, blocks: int) -> None:
+        """What a private stage writes to the journal: its start, and `blocks` intents."""
+        task = task_of(job)
+        assert task.charge is not None
+        journal = self.journal()
+        journal.refresh()
+        journal.start(task.charge.id, attempt)
+        steps = task.parameters.block_steps if isinstance(task.parameters, TrainParameters) else 1
+        for block in range(blocks):
+            journal.intent(task.charge.id, attempt, block, steps)
+
+    def succeed(self, stage: str, files: dict[str, bytes], blocks: int = 0) -> Json:
+        """Play a stage from its Job's creation to its success."""
+        private = stage in ("train", "histogram")
+        job = self.job(self.custody if private else self.tenant, stage)
+        if private:
+            self.spend(job, 1, blocks)
+        self.publish(job, files)
+        self.end_pods(job, Outcome.COMPLETED)
+        return job
+
+    # -- manifests -----------------------------------------------------------------------------
+
+    def storage(self, secret: str) -> Json:
+        """A storage block."""
+        return {
+            "endpoint": self.object_store.endpoint,
+            "auth": {"type": "Secret", "secretName": secret},
+        }
+
+    def privacy_budget(self, epsilon: str = "3.4") -> Json:
+        """A budget that holds one generator of epsilon 3 and a histogram."""
+        model = {"uri": "s3://models/tiny/", "digest": DIGEST}
+        return {
+            "apiVersion": "palimpsest.dev/v1alpha1",
+            "kind": "PrivacyBudget",
+            "metadata": {"name": self.budget},
+            "spec": {
+                "dataset": {
+                    "uri": self.private,
+                    "records": 15000,
+                    "storage": self.storage("custodian-keys"),
+                },
+                "limit": {"epsilon": epsilon, "delta": "1e-5"},
+                "plan": {
+                    "trainings": [{"epsilon": "3", "batchSize": 256, "steps": 32}],
+                    "histograms": [{"noiseMultiplier": "10"}],
+                },
+                "custodian": {"namespace": self.custody},
+                "releases": {
+                    "uri": f"s3://releases/{self.mark}/",
+                    "storage": self.storage("custodian-keys"),
+                },
+                "allowedNamespaces": {"names": [self.tenant]},
+                "allowedModels": [model],
+            },
+        }
+
+    def private_generator(self, name: str = "questions", epsilon: str = "3") -> Json:
+        """A generator."""
+        return {
+            "apiVersion": "palimpsest.dev/v1alpha1",
+            "kind": "PrivateGenerator",
+            "metadata": {"name": name, "namespace": self.tenant},
+            "spec": {
+                "budgetRef": {"name": self.budget},
+                "privacy": {"epsilon": epsilon},
+                "baseModel": {"uri": "s3://models/tiny/", "digest": DIGEST},
+                "training": {"prompt": "A question:"},
+            },
+        }
+
+    def synthetic_dataset(self, name: str = "questions") -> Json:
+        """A data set with every stage."""
+        model = {"uri": "s3://models/tiny/", "digest": DIGEST}
+        return {
+            "apiVersion": "palimpsest.dev/v1alpha1",
+            "kind": "SyntheticDataset",
+            "metadata": {"name": name, "namespace": self.tenant},
+            "spec": {
+                "generatorRef": {"name": "questions"},
+                "sampling": {"count": 300, "shards": 2},
+                "resampling": {"size": 100, "clusters": 10, "embedder": model},
+                "annotation": {"model": model, "systemPrompt": "Answer briefly."},
+                "output": {
+                    "uri": f"s3://outputs/{self.mark}/{name}/",
+                    "storage": self.storage("tenant-keys"),
+                },
+            },
+        }
+
+    def alignment_run(self, name: str = "assistant") -> Json:
+        """A supervised run."""
+        return {
+            "apiVersion": "palimpsest.dev/v1alpha1",
+            "kind": "AlignmentRun",
+            "metadata": {"name": name, "namespace": self.tenant},
+            "spec": {
+                "datasetRef": {"name": "questions"},
+                "baseModel": {"uri": "s3://models/tiny/", "digest": DIGEST},
+                "output": {
+                    "uri": f"s3://outputs/{self.mark}/{name}/",
+                    "storage": self.storage("tenant-keys"),
+                },
+            },
+        }
+
+
+def task_of(job: Json) -> Task:
+    """The task in a Job's pod template."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    text = next(item["value"] for item in container["env"] if item["name"] == TASK_VARIABLE)
+    return Task.model_validate_json(text)

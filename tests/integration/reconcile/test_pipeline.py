@@ -1,0 +1,176 @@
+"""From apply to Ready, and every way out of it, against the real API server, store and operator."""
+
+from __future__ import annotations
+
+from integration.reconcile.harness import World, task_of
+from palimpsest.api.outcomes import Outcome
+
+PIPELINE: tuple[tuple[str, dict[str, bytes], int], ...] = (
+    ("train", {"adapter_model.safetensors": b"adapter"}, 3),
+    ("sample", {"instructions.jsonl": b"{}"}, 0),
+    ("cluster", {"centroids.safetensors": b"centroids", "assignments.jsonl": b"{}"}, 0),
+    ("histogram", {"histogram.json": b"{}"}, 1),
+    ("select", {"selected.jsonl": b"{}"}, 0),
+    ("annotate", {"annotated.jsonl": b"{}"}, 0),
+    ("card", {"data.jsonl": b"{}"}, 0),
+    ("sft", {"model.safetensors": b"model"}, 0),
+)
+
+
+def test_pipeline_in_any_order_survives_a_killed_operator(world: World) -> None:
+    # Applied backwards: each waits for what it names.
+    world.apply(world.alignment_run())
+    world.apply(world.synthetic_dataset())
+    world.apply(world.private_generator())
+    world.until("the run waits", lambda: world.summary("align", "assistant") == "DatasetNotReady")
+    assert world.jobs(world.custody) == []
+    world.apply(world.privacy_budget())
+    for stage, files, blocks in PIPELINE:
+        job = world.job(world.custody if blocks else world.tenant, stage)
+        assert job["metadata"]["namespace"] == (world.custody if blocks else world.tenant)
+        world.kill()
+        world.start()
+        world.succeed(stage, files, blocks)
+    world.until("the run is Ready", lambda: world.summary("align", "assistant") == "Ready")
+
+    state = world.journal().refresh()
+    assert sorted(charge.status for charge in state.charges.values()) == ["committed"] * 2
+    assert state.reserved == 0
+    assert 0 < state.committed < state.limit_units
+    # One Job a stage, whatever was killed when; private stages in custody alone.
+    stages = [
+        job["metadata"]["labels"]["palimpsest.dev/stage"] for job in world.jobs(world.custody)
+    ]
+    assert sorted(stages) == ["histogram", "train"]
+    budget = world.get("privacybudget", world.budget)
+    world.until(
+        "the budget shows both charges",
+        lambda: len(world.get("pb", world.budget)["status"]["charges"]) == 2,
+    )
+    assert budget["status"]["gateOrder"] == state.order
+    run = world.get("align", "assistant", world.tenant)
+    assert "(epsilon 3.4, delta 1e-5)-differentially private" in run["status"]["guarantee"]
+
+
+def test_a_generator_that_overspends_never_has_a_pod(world: World) -> None:
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    world.succeed("train", {"adapter_model.safetensors": b"adapter"}, 3)
+    world.until("the first is Ready", lambda: world.summary("pgen", "questions") == "Ready")
+    world.apply(world.private_generator("second"))
+    world.until("denied", lambda: world.summary("pgen", "second") == "BudgetExceeded")
+    conditions = world.get("pgen", "second", world.tenant)["status"]["conditions"]
+    stalled = next(item for item in conditions if item["type"] == "Stalled")
+    assert stalled["status"] == "True"
+    assert "of the gate of PrivacyBudget" in stalled["message"]
+    assert len(world.jobs(world.custody)) == 1
+    assert len(world.journal().refresh().charges) == 1
+
+
+def test_a_deleted_job_resumes_in_a_new_attempt_within_the_reservation(world: World) -> None:
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    job = world.job(world.custody, "train")
+    world.spend(job, 1, 2)
+    world.plane.kubectl(
+        "delete", "job", job["metadata"]["name"], "-n", world.custody, "--wait=false"
+    )
+    for pod in world.pods(job):
+        world.plane.kubectl(
+            "delete",
+            "pod",
+            pod["metadata"]["name"],
+            "-n",
+            world.custody,
+            "--force",
+            "--grace-period=0",
+            check=False,
+        )
+    second = world.job(world.custody, "train", attempt=2)
+    assert task_of(second).charge == task_of(job).charge
+    world.spend(second, 2, 2)
+    world.publish(second, {"adapter_model.safetensors": b"adapter"})
+    world.end_pods(second, Outcome.COMPLETED)
+    world.until("Ready", lambda: world.summary("pgen", "questions") == "Ready")
+    charge = next(iter(world.journal().refresh().charges.values()))
+    assert charge.status == "committed"
+    assert charge.intended_steps == 32
+
+
+def test_a_program_failure_before_the_start_gives_the_reservation_back(world: World) -> None:
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    job = world.job(world.custody, "train")
+    world.end_pods(job, Outcome.MODEL_UNSUITABLE)
+    world.until("failed", lambda: world.summary("pgen", "questions") == "ModelUnsuitable")
+    world.until("released", lambda: world.journal().refresh().reserved == 0)
+    assert world.journal().refresh().committed == 0
+
+
+def test_a_program_failure_after_the_start_commits_in_full(world: World) -> None:
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    job = world.job(world.custody, "train")
+    reserved = world.journal().refresh().reserved
+    world.spend(job, 1, 1)
+    world.end_pods(job, Outcome.INTERNAL_ERROR)
+    world.until("failed", lambda: world.summary("pgen", "questions") == "InternalError")
+    world.until("committed", lambda: world.journal().refresh().committed == reserved)
+    assert len(world.jobs(world.custody)) == 1
+
+
+def test_a_disruption_without_restarts_left_commits_what_was_intended(world: World) -> None:
+    world.apply(world.privacy_budget())
+    generator = world.private_generator()
+    generator["spec"]["training"]["restarts"] = 0
+    world.apply(generator)
+    job = world.job(world.custody, "train")
+    world.spend(job, 1, 1)
+    world.end_pods(job, Outcome.INTERRUPTED, disrupted=True)
+    world.until("committed", lambda: world.journal().refresh().reserved == 0)
+    charge = next(iter(world.journal().refresh().charges.values()))
+    assert charge.status == "committed"
+    assert charge.intended_steps == 8
+    assert charge.cost == charge.intended_cost
+
+
+def test_deleting_before_the_start_releases_and_after_it_commits(world: World) -> None:
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    world.job(world.custody, "train")
+    world.plane.kubectl("delete", "pgen", "questions", "-n", world.tenant, "--timeout=40s")
+    state = world.journal().refresh()
+    assert (state.reserved, state.committed) == (0, 0)
+    assert world.jobs(world.custody) == []
+
+    world.apply(world.private_generator())
+    job = world.job(world.custody, "train")
+    reserved = world.journal().refresh().reserved
+    world.spend(job, 1, 1)
+    world.plane.kubectl("delete", "pgen", "questions", "-n", world.tenant, "--timeout=40s")
+    state = world.journal().refresh()
+    assert (state.reserved, state.committed) == (0, reserved)
+
+
+def test_a_recreated_generator_finds_its_spending_and_its_release(world: World) -> None:
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    world.succeed("train", {"adapter_model.safetensors": b"adapter"}, 3)
+    world.until("Ready", lambda: world.summary("pgen", "questions") == "Ready")
+    before = world.journal().refresh()
+    world.plane.kubectl("delete", "pgen", "questions", "-n", world.tenant, "--timeout=40s")
+    world.apply(world.private_generator())
+    world.until("Ready again", lambda: world.summary("pgen", "questions") == "Ready")
+    assert world.journal().refresh().head == before.head
+    assert world.jobs(world.custody) == []
+
+
+def test_what_is_missing_is_named_and_recovers(world: World) -> None:
+    world.apply(world.private_generator())
+    world.until("held", lambda: world.summary("pgen", "questions") == "BudgetNotFound")
+    world.plane.kubectl("label", "ns", world.custody, "palimpsest.dev/custody-")
+    world.apply(world.privacy_budget())
+    world.until("no custody", lambda: world.summary("pb", world.budget) == "CustodyNotGranted")
+    assert world.jobs(world.custody) == []
+    world.plane.kubectl("label", "ns", world.custody, "palimpsest.dev/custody=granted")
+    world.job(world.custody, "train")

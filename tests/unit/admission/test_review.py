@@ -1,0 +1,307 @@
+"""The admission decision, for requests as the API server sends them."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import samples
+from palimpsest.admission.fit import Budget
+from palimpsest.admission.review import Decision, review
+from palimpsest.api.budget import PrivacyBudgetSpec, PrivacyBudgetStatus
+from palimpsest.api.generator import PrivateGeneratorSpec
+from palimpsest.privacy.gate import choose_order, renyi_cost, rho
+from palimpsest.privacy.pricing import limit_of, planned_mechanisms, price_training
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Known:
+    """A cluster that holds what it is given."""
+
+    budgets: dict[str, Budget] = field(default_factory=dict)
+    generators: dict[tuple[str, str], PrivateGeneratorSpec] = field(default_factory=dict)
+
+    def budget(self, name: str) -> Budget | None:
+        return self.budgets.get(name)
+
+    def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None:
+        return self.generators.get((namespace, name))
+
+
+def cluster(
+    manifest: Json | None = None,
+    left: str = "1.0000",
+    order: int | None = None,
+    observed: int = 1,
+    charges: list[Json] | None = None,
+) -> Known:
+    """The sample budget with a journal of which `left` is left, and the sample generator."""
+    manifest = manifest or samples.budget()
+    spec = PrivacyBudgetSpec.model_validate(manifest["spec"])
+    status = PrivacyBudgetStatus.model_validate(
+        {
+            "observedGeneration": observed,
+            "gateOrder": order or choose_order(planned_mechanisms(spec), limit_of(spec)),
+            "shares": {
+                "committed": str(1 - Decimal(left)),
+                "reserved": "0.0000",
+                "left": left,
+            },
+            "charges": charges or [],
+        }
+    )
+    name = manifest["metadata"]["name"]
+    generator = PrivateGeneratorSpec.model_validate(samples.generator()["spec"])
+    return Known({name: Budget(name, 1, spec, status)}, {("research", "questions"): generator})
+
+
+def ask(manifest: Json, known: Known, operation: str = "CREATE", old: Json | None = None) -> Decision:
+    return review(
+        {
+            "uid": "1",
+            "kind": {"group": "palimpsest.dev", "version": "v1alpha1", "kind": manifest["kind"]},
+            "operation": operation,
+            "namespace": manifest["metadata"].get("namespace", ""),
+            "name": manifest["metadata"]["name"],
+            "object": None if operation == "DELETE" else manifest,
+            "oldObject": manifest if operation == "DELETE" else old,
+        },
+        known,
+    )
+
+
+def test_what_fits_is_admitted_in_silence() -> None:
+    assert ask(samples.generator(), cluster()) == Decision(True)
+    assert ask(samples.dataset(), cluster()) == Decision(True)
+    assert ask(samples.budget(), Known()) == Decision(True)
+    assert ask(samples.alignment(), Known()) == Decision(True)
+
+
+def test_an_epsilon_that_does_not_fit_is_denied_with_one_that_does() -> None:
+    known = cluster(left="0.1000")
+    decision = ask(samples.generator(), known)
+    assert not decision.allowed
+    assert decision.message.startswith("spec.privacy.epsilon: 4 does not fit: at most ")
+    assert decision.message.endswith(
+        'left at this batch size and number of steps (needs 23% of the gate of PrivacyBudget "chat", '
+        "10% is left)"
+    )
+    most = decision.message.split("at most ")[1].split(" ")[0]
+    advised = samples.changed(samples.generator(), "spec.privacy.epsilon", most)
+    assert ask(advised, known).allowed
+    beyond = str(Decimal(most) + Decimal("0.03"))
+    assert not ask(
+        samples.changed(samples.generator(), "spec.privacy.epsilon", beyond), known
+    ).allowed
+
+
+def test_nothing_left_says_so() -> None:
+    message = ask(samples.generator(), cluster(left="0.0000")).message
+    assert "nothing is left for a training at this batch size and number of steps" in message
+
+
+def test_the_worst_case_is_what_must_fit() -> None:
+    """Restarts and their interval cost too: what fits alone may not fit with them."""
+    spec = PrivacyBudgetSpec.model_validate(samples.budget()["spec"])
+    order = choose_order(planned_mechanisms(spec), limit_of(spec))
+    units = rho(limit_of(spec).epsilon, limit_of(spec).delta, order)
+    calm = samples.generator()
+    restless = samples.changed(
+        samples.changed(calm, "spec.training.restarts", 10), "spec.training.checkpointInterval", 440
+    )
+
+    def share(manifest: Json) -> Decimal:
+        training = price_training(PrivateGeneratorSpec.model_validate(manifest["spec"]), spec)
+        return Decimal(renyi_cost(training, order)) / units
+
+    low, high = sorted((share(calm), share(restless)))
+    assert high - low > Decimal("0.001")
+    known = cluster(left=str(((low + high) / 2).quantize(Decimal("0.0001"))))
+    dear, cheap = (calm, restless) if share(calm) == high else (restless, calm)
+    assert not ask(dear, known).allowed
+    assert ask(cheap, known).allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("spec.privacy.epsilon", "0.29", "spec.privacy.epsilon: 0.29 is below 0.3"),
+        (
+            "spec.training.expectedBatchSize",
+            180_001,
+            "spec.training.expectedBatchSize: 180001 is more than the 180000 records that "
+            'PrivacyBudget "chat" declares',
+        ),
+        (
+            "metadata.namespace",
+            "search",
+            'metadata.namespace: PrivacyBudget "chat" does not allow namespace search',
+        ),
+        (
+            "spec.baseModel.uri",
+            "s3://models/other/",
+            "spec.baseModel: s3://models/other/ is not one of the allowedModels",
+        ),
+        ("spec.baseModel.digest", "sha256:" + "b" * 64, "spec.baseModel: s3://models/generator/"),
+        ("spec.privacy.epsilon", "100000", "spec.privacy.epsilon: 100000 would need less noise"),
+    ],
+)
+def test_generators_are_denied_by_field(path: str, value: Any, message: str) -> None:
+    decision = ask(samples.changed(samples.generator(), path, value), cluster())
+    assert not decision.allowed
+    assert message in decision.message
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param(Known(), id="no-budget"),
+        pytest.param(cluster(left="0.0000", observed=0), id="status-of-an-older-spec"),
+    ],
+)
+def test_what_cannot_be_judged_yet_is_admitted_and_held(known: Known) -> None:
+    assert ask(samples.generator(), known).allowed
+    assert ask(samples.dataset(), known).allowed
+
+
+def test_a_budget_without_status_is_admitted_and_held() -> None:
+    known = cluster(left="0.0000")
+    budget = known.budgets["chat"]
+    known.budgets["chat"] = Budget(budget.name, 1, budget.spec, None)
+    assert ask(samples.generator(), known).allowed
+
+
+def test_a_missing_budget_is_told() -> None:
+    (warning,) = ask(samples.generator(), Known()).warnings
+    assert warning == (
+        'spec.budgetRef.name: PrivacyBudget "chat" does not exist yet; the resource waits for it'
+    )
+
+
+def test_a_resource_applied_again_finds_its_charge() -> None:
+    charge = {
+        "id": "sha256:1",
+        "subject": "PrivateGenerator/research/questions",
+        "mechanism": "DP-SGD",
+        "state": "Committed",
+        "share": "1.0000",
+    }
+    assert ask(samples.generator(), cluster(left="0.0000", charges=[charge])).allowed
+    other = samples.generator("others")
+    assert not ask(other, cluster(left="0.0000", charges=[charge])).allowed
+    released = {**charge, "state": "Released"}
+    assert not ask(samples.generator(), cluster(left="0.0000", charges=[released])).allowed
+
+
+def test_a_generator_that_leaves_no_room_for_its_histogram_is_told() -> None:
+    needed = _share_of_the_sample()
+    known = cluster(left=str(needed + Decimal("0.0010")))
+    decision = ask(samples.generator(), known)
+    assert decision.allowed
+    assert "leaves no room for the histogram" in decision.warnings[0]
+
+
+def _share_of_the_sample() -> Decimal:
+    spec = PrivacyBudgetSpec.model_validate(samples.budget()["spec"])
+    order = choose_order(planned_mechanisms(spec), limit_of(spec))
+    training = price_training(
+        PrivateGeneratorSpec.model_validate(samples.generator()["spec"]), spec
+    )
+    units = rho(limit_of(spec).epsilon, limit_of(spec).delta, order)
+    return (Decimal(renyi_cost(training, order)) / units).quantize(Decimal("0.0001"))
+
+
+def test_a_histogram_that_does_not_fit_is_denied_with_noise_that_does() -> None:
+    known = cluster(left="0.0010")
+    decision = ask(samples.dataset(), known)
+    assert decision.message.startswith(
+        "spec.resampling.noiseMultiplier: 10 does not fit: the noise multiplier must be at least "
+    )
+    least = decision.message.split("at least ")[1].split(" ")[0]
+    path = "spec.resampling.noiseMultiplier"
+    assert ask(samples.changed(samples.dataset(), path, least), known).allowed
+    below = str(Decimal(least) - Decimal("0.05"))
+    assert not ask(samples.changed(samples.dataset(), path, below), known).allowed
+
+
+def test_an_embedder_beside_private_data_must_be_allowed() -> None:
+    manifest = samples.changed(
+        samples.dataset(), "spec.resampling.embedder.uri", "s3://models/other/"
+    )
+    message = ask(manifest, cluster()).message
+    assert message.startswith("spec.resampling.embedder: s3://models/other/ is not one of")
+
+
+def test_clusters_too_many_for_the_records_are_told() -> None:
+    few = samples.changed(samples.dataset(), "spec.resampling.clusters", 4501)
+    bigger = samples.changed(few, "spec.sampling.count", 10_000)
+    (warning,) = ask(bigger, cluster()).warnings
+    assert "take at most 4500 clusters" in warning
+    advised = samples.changed(bigger, "spec.resampling.clusters", 4500)
+    assert ask(advised, cluster()).warnings == ()
+
+
+def test_weak_epsilons_are_told() -> None:
+    generous = samples.changed(samples.budget(), "spec.limit.epsilon", "50")
+    assert "promises little" in ask(generous, Known()).warnings[0]
+    weak = samples.changed(samples.generator(), "spec.privacy.epsilon", "11")
+    assert "promises little" in ask(weak, Known()).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "spec.limit.delta",
+            "0.00000555555555555556",
+            "spec.limit.delta: 0.00000555555555555556 must be below 1/records, here 1/180000",
+        ),
+        ("spec.limit.epsilon", "0.000000000001", "no gate can be opened"),
+        ("spec.releases.uri", "s3://private/chat/out/", "must not overlap spec.dataset.uri"),
+        ("spec.dataset.uri", "s3://private/a/../b/", "spec.dataset.uri: "),
+        (
+            "spec.allowedNamespaces.names",
+            ["custody"],
+            "spec.allowedNamespaces.names: custody is the custodian's namespace",
+        ),
+        (
+            "spec.plan",
+            {"trainings": [{"epsilon": "3", "batchSize": 200_000, "steps": 10}]},
+            "spec.plan: no gate can be opened: batch",
+        ),
+    ],
+)
+def test_budgets_are_denied_by_field(path: str, value: Any, message: str) -> None:
+    decision = ask(samples.changed(samples.budget(), path, value), Known())
+    assert not decision.allowed
+    assert message in decision.message
+
+
+def test_a_limit_only_goes_down_in_exact_decimals() -> None:
+    old = samples.budget()
+    lower = samples.changed(old, "spec.limit.epsilon", "7.999999999999")
+    assert ask(lower, Known(), "UPDATE", old).allowed
+    higher = samples.changed(old, "spec.limit.epsilon", "8.000000000001")
+    message = ask(higher, Known(), "UPDATE", old).message
+    assert message == "spec.limit.epsilon: 8.000000000001 is above 8; it may only be lowered"
+
+
+def test_a_budget_is_deleted_only_with_the_custodians_word() -> None:
+    decision = ask(samples.budget(), Known(), "DELETE")
+    assert not decision.allowed
+    assert (
+        "kubectl annotate privacybudget chat palimpsest.dev/confirm-delete=true" in decision.message
+    )
+    path = "metadata.annotations"
+    for word, allowed in (("true", True), ("false", False), ("", False)):
+        confirmed = samples.changed(
+            samples.budget(), path, {"palimpsest.dev/confirm-delete": word}
+        )
+        assert ask(confirmed, Known(), "DELETE").allowed is allowed
+
+
+def test_a_spec_that_the_schema_let_through_is_still_denied_by_field() -> None:
+    manifest = samples.changed(samples.generator(), "spec.training.steps", "many")
+    assert ask(manifest, cluster()).message.startswith("spec.training.steps: ")

@@ -1,0 +1,83 @@
+"""The harness finds what is there and does not find what is not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Literal
+
+import pytest
+from bench import table
+from bench.harness import Benchmark, run
+from bench.statistics import coverage, estimate
+
+
+def benchmark(
+    subject: Callable[[], float],
+    baseline: Callable[[], float],
+    better: Literal["higher", "lower"] = "higher",
+    goal: float = 1.0,
+) -> Benchmark:
+    return Benchmark("b", "u", better, "s", "t", goal, lambda: (subject, baseline))
+
+
+def test_coverage_of_the_extremes_of_seven() -> None:
+    assert coverage(7, 1) == pytest.approx(1 - 2 / 128)
+
+
+def test_interval_is_the_narrowest_of_at_least_95_percent() -> None:
+    found = estimate([float(n) for n in range(1, 21)])
+    assert (found.low, found.high) == (6.0, 15.0)
+    assert found.coverage >= 0.95
+    assert coverage(20, 7) < 0.95
+
+
+def test_interval_covers_the_median_as_often_as_it_says() -> None:
+    draw = random.Random(3)
+    hits = 0
+    for _ in range(2000):
+        found = estimate([draw.lognormvariate(0, 1) for _ in range(9)])
+        hits += found.low <= 1.0 <= found.high
+    assert hits / 2000 == pytest.approx(coverage(9, 2), abs=0.02)
+
+
+def test_six_pairs_are_too_few() -> None:
+    with pytest.raises(ValueError, match="at least 7"):
+        estimate([1.0] * 6)
+
+
+def test_drift_of_the_machine_cancels_in_pairs() -> None:
+    speed = count(100)
+    result = run(benchmark(lambda: 2.0 * next(speed), lambda: 1.0 * next(speed)), pairs=20)
+    assert result.ratio == pytest.approx(2.0, rel=0.01)
+
+
+def test_less_is_better_turns_the_ratio() -> None:
+    result = run(benchmark(lambda: 1.0, lambda: 4.0, "lower", goal=3.0))
+    assert (result.ratio, result.holds) == (4.0, True)
+
+
+def test_a_goal_within_the_interval_does_not_hold() -> None:
+    values = iter([1.0, *(0.9 + 0.04 * n for n in range(9))])
+    result = run(benchmark(lambda: next(values), lambda: 1.0), pairs=9)
+    assert result.ratio > 1.0
+    assert not result.holds
+
+
+def test_subject_and_baseline_alternate() -> None:
+    order: list[str] = []
+
+    def measure(name: str) -> float:
+        order.append(name)
+        return 1.0
+
+    run(benchmark(lambda: measure("s"), lambda: measure("b")), pairs=7)
+    assert order[2:10] == ["s", "b", "b", "s", "s", "b", "b", "s"]
+
+
+def test_table_has_a_row_a_result() -> None:
+    result = run(benchmark(lambda: 2.0, lambda: 1.0)).as_json()
+    assert "| b | 2 u | 1 u | 2.00 | 2.00 to 2.00 | 1 | yes |" in table.render(
+        [result], "make bench", "a machine", "2026-01-01"
+    )

@@ -1,0 +1,154 @@
+"""A stage's Job: what custody's pods are given, and what a Job's status is read as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from palimpsest.api.budget import Custodian
+from palimpsest.api.common import Compute, ResourceRequirements
+from palimpsest.api.outcomes import Outcome
+from palimpsest.api.task import (
+    HistogramParameters,
+    Output,
+    SampleParameters,
+    StoreAccess,
+    Subject,
+    Task,
+)
+from palimpsest.reconcile import jobs
+from palimpsest.reconcile.observed import Meta, Settings
+
+META = Meta("SyntheticDataset", "assistants", "questions", "uid-1", 1, deleting=False)
+SETTINGS = Settings(stage_image="stage@sha256:" + "0" * 64, cluster="c1")
+STORE = StoreAccess(endpoint="http://s3", region="r", path_style=True, credentials="keys")
+HISTOGRAM = HistogramParameters(records=100, noise_multiplier="10", restarts=5)
+SAMPLE = SampleParameters(
+    count=10, shards=3, batch_size=2, temperature="1.0", top_p="0.9", max_length=8
+)
+
+
+def task(parameters: Any) -> Task:
+    return Task(
+        subject=Subject(namespace="assistants", kind="SyntheticDataset", name="questions"),
+        parameters=parameters,
+        stores={"one": STORE, "two": STORE},
+        inputs={},
+        output=Output(store="one", uri="s3://b/p/"),
+    )
+
+
+def job(parameters: Any, custodian: Custodian | None, compute: Compute | None = None) -> Any:
+    return jobs.manifest(
+        META, task(parameters), "sha256:" + "ab" * 32, compute or Compute(), SETTINGS, custodian, 2
+    )
+
+
+def test_private_job_is_in_custody_without_owner_reference_or_token() -> None:
+    made = job(HISTOGRAM, Custodian(namespace="custody"))
+    pod = made["spec"]["template"]["spec"]
+    assert made["metadata"]["namespace"] == "custody"
+    assert "ownerReferences" not in made["metadata"]
+    assert made["spec"]["backoffLimit"] == 0
+    assert [rule["action"] for rule in made["spec"]["podFailurePolicy"]["rules"]] == ["FailJob"] * 3
+    assert pod["serviceAccountName"] == "private-data"
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["containers"][0]["image"] == SETTINGS.stage_image
+
+
+def test_public_job_is_owned_sharded_and_retried_by_index() -> None:
+    made = job(SAMPLE, None)
+    assert made["metadata"]["namespace"] == "assistants"
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    assert (made["spec"]["completions"], made["spec"]["backoffLimitPerIndex"]) == (3, 3)
+    # backoffLimit would cancel the limit by index.
+    assert "backoffLimit" not in made["spec"]
+
+
+def test_pods_pass_the_restricted_pod_security_profile() -> None:
+    pod = job(SAMPLE, None)["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_keys_are_mounted_once_a_secret_and_never_in_the_environment() -> None:
+    pod = job(SAMPLE, None)["spec"]["template"]["spec"]
+    secrets = [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume]
+    assert secrets == ["keys"]
+    assert all("secretKeyRef" not in str(item) for item in pod["containers"][0]["env"])
+
+
+def test_compute_reaches_the_pod() -> None:
+    compute = Compute(
+        resources=ResourceRequirements(limits={"nvidia.com/gpu": "1"}),
+        node_selector={"zone": "a"},
+        priority_class_name="low",
+    )
+    custodian = Custodian.model_validate(
+        {"namespace": "custody", "compute": {"nodeSelector": {"zone": "safe"}}}
+    )
+    pod = job(HISTOGRAM, custodian, compute)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert pod["priorityClassName"] == "low"
+    # The custodian's word on where private pods run is the last.
+    assert pod["nodeSelector"] == {"zone": "safe"}
+
+
+@pytest.mark.parametrize("name", ["a", "q" * 63, "ends-with-dash-" * 4])
+def test_names_are_short_and_differ_by_attempt(name: str) -> None:
+    first = jobs.job_name(name, "histogram", "sha256:" + "ab" * 32, 1)
+    second = jobs.job_name(name, "histogram", "sha256:" + "ab" * 32, 2)
+    assert len(first) <= 52
+    assert first != second
+    assert first[0].isalnum()
+    assert first[-1].isalnum()
+
+
+def observed(condition: dict[str, str] | None) -> Any:
+    return jobs.observe_job(
+        {
+            "metadata": {"name": "j", "labels": {jobs.LABEL_STAGE: "train"}},
+            "spec": {},
+            "status": {"conditions": [condition] if condition else []},
+        },
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "failure"),
+    [
+        ("Pod default/x matching FailJob rule at index 0", "Disrupted"),
+        ("Container stage for pod c/p failed with exit code 75 ... rule at index 1", "Retryable"),
+        ("Container stage failed with exit code 70 matching FailJob rule at index 2", "Program"),
+        ("Job has reached the specified backoff limit", "Program"),
+        ("", "Program"),
+    ],
+)
+def test_the_failure_is_read_from_the_rule_that_matched(message: str, failure: str) -> None:
+    seen = observed({"type": "Failed", "status": "True", "message": message})
+    assert (seen.state, seen.failure) == ("Failed", failure)
+
+
+def test_a_condition_that_is_not_true_is_no_condition() -> None:
+    assert observed({"type": "Failed", "status": "False"}).state == "Active"
+    assert observed({"type": "Complete", "status": "True"}).state == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("terminated", "outcome"),
+    [
+        ({"message": '{"outcome": "StoreUnavailable"}'}, Outcome.STORE_UNAVAILABLE),
+        ({"message": "patient zero said Completed"}, None),
+        ({"message": '{"outcome": "SomethingElse"}'}, None),
+        ({"message": "[1]"}, None),
+        ({"reason": "OOMKilled", "message": ""}, Outcome.OUT_OF_RESOURCES),
+        ({}, None),
+    ],
+)
+def test_only_words_of_the_closed_set_are_read(terminated: Any, outcome: Outcome | None) -> None:
+    assert jobs.parse_outcome(terminated) == outcome

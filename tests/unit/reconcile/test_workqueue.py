@@ -1,0 +1,84 @@
+"""The work queue: serial by key, parallel across keys, backoff, delayed requeue."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from palimpsest.reconcile.adapter import workqueue
+from palimpsest.reconcile.adapter.workqueue import WorkQueue
+
+
+def wait(check: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.005)
+
+
+def test_a_key_added_while_it_is_worked_on_runs_once_more_and_never_beside_itself() -> None:
+    active, runs, overlaps = set[str](), list[str](), list[str]()
+    gate = threading.Event()
+
+    def work(key: str) -> float | None:
+        if key in active:
+            overlaps.append(key)
+        active.add(key)
+        runs.append(key)
+        gate.wait(5)
+        active.discard(key)
+        return None
+
+    queue: WorkQueue[str] = WorkQueue(threads=4)
+    queue.start(work)
+    queue.add("a")
+    wait(lambda: runs == ["a"])
+    for _ in range(20):
+        queue.add("a")
+    queue.add("b")
+    wait(lambda: "b" in runs)
+    gate.set()
+    wait(lambda: runs.count("a") == 2)
+    time.sleep(0.05)
+    queue.stop()
+    assert sorted(runs) == ["a", "a", "b"]
+    assert overlaps == []
+
+
+def test_failures_back_off_and_success_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workqueue, "FIRST_BACKOFF", 0.02)
+    moments: list[float] = []
+
+    def work(_: str) -> float | None:
+        moments.append(time.monotonic())
+        if len(moments) < 4:
+            raise RuntimeError("no")
+        return None
+
+    queue: WorkQueue[str] = WorkQueue(threads=1)
+    queue.start(work)
+    queue.add("a")
+    wait(lambda: len(moments) == 4)
+    queue.stop()
+    gaps = [after - before for before, after in itertools.pairwise(moments)]
+    assert gaps[0] >= 0.02
+    assert gaps[1] >= 0.04
+    assert gaps[2] >= 0.08
+
+
+def test_a_returned_delay_requeues() -> None:
+    runs: list[float] = []
+
+    def work(_: str) -> float | None:
+        runs.append(time.monotonic())
+        return 0.05 if len(runs) < 3 else None
+
+    queue: WorkQueue[str] = WorkQueue(threads=2)
+    queue.start(work)
+    queue.add("a", delay=0.05)
+    wait(lambda: len(runs) == 3)
+    queue.stop()
+    assert runs[2] - runs[0] >= 0.1

@@ -1,0 +1,202 @@
+"""A store, a journal and tasks to run the stage program on, as its pods run it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.fixtures import ObjectStore
+
+from palimpsest.api.manifest import Manifest
+from palimpsest.api.task import (
+    ArtifactInput,
+    ChargeRef,
+    FileInput,
+    Input,
+    ModelInput,
+    Output,
+    Parameters,
+    PrivateInput,
+    StoreAccess,
+    Subject,
+    Task,
+    sha256_digest,
+    work_digest,
+)
+from palimpsest.ledger import DataIdentity, Journal, LimitBody, charge_id
+from palimpsest.ledger import Subject as LedgerSubject
+from palimpsest.privacy.mechanisms import Mechanism
+from palimpsest.storage import S3Store, StoreConfig
+
+FIELD = "question"
+
+
+@dataclass
+class Ended:
+    """How a stage's process ended."""
+
+    code: int
+    said: str
+    outcome: str
+
+
+@dataclass
+class Ground:
+    """Runs stages against an object store; `data` is the private prefix."""
+
+    endpoint: str
+    folder: Path
+    keys: dict[str, tuple[str, str]]
+    data: str
+    records: int
+    pods: int = 0
+
+    @classmethod
+    def on(cls, store: ObjectStore, folder: Path, name: str, records: int) -> "Ground":
+        keys = {n: (c.access_key, c.secret_key) for n, c in store.credentials.items()}
+        return cls(store.endpoint, folder, keys, f"s3://private/{name}/", records)
+
+    def store(self, account: str) -> S3Store:
+        access, secret = self.keys[account]
+        return S3Store(StoreConfig(self.endpoint, "us-east-1", True, None, access, secret))
+
+    def journal(self) -> Journal:
+        return Journal(self.store("operator"), self.data)
+
+    def open_journal(self, epsilon: str = "100", delta: str = "1e-5", order: int = 4) -> None:
+        data = DataIdentity(
+            uri=self.data,
+            format="JSONL",
+            textField=FIELD,
+            records=self.records,
+            privacyUnit="Record",
+        )
+        self.journal().open(data, LimitBody(epsilon=epsilon, delta=delta), order)
+
+    def push_model(self, folder: Path, uri: str) -> ModelInput:
+        files = []
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            data, name = path.read_bytes(), path.relative_to(folder).as_posix()
+            self.store("root").put(uri + name, data)
+            files.append({"path": name, "digest": sha256_digest(data), "size": len(data)})
+        listing = json.dumps({"version": 1, "files": files}).encode()
+        self.store("root").put(f"{uri}palimpsest-model.json", listing)
+        return ModelInput(store="models", uri=uri, digest=sha256_digest(listing))
+
+    def push_records(self, lines: list[bytes], name: str = "records.jsonl") -> PrivateInput:
+        self.store("root").put(self.data + name, b"".join(line + b"\n" for line in lines))
+        return PrivateInput(store="private", uri=self.data, format="JSONL", text_field=FIELD)
+
+    def artifact(self, output: Output) -> ArtifactInput:
+        uri = f"{output.uri}manifest.json"
+        data = self.store("root").get(uri)
+        return ArtifactInput(store=output.store, uri=uri, digest=sha256_digest(data))
+
+    def file(self, output: Output, name: str) -> FileInput:
+        manifest = self.manifest(output)
+        file = manifest.file(name)
+        return FileInput(store=output.store, uri=output.uri + file.path, digest=file.digest)
+
+    def manifest(self, output: Output) -> Manifest:
+        return Manifest.model_validate_json(self.store("root").get(f"{output.uri}manifest.json"))
+
+    def read(self, output: Output, name: str) -> bytes:
+        return self.store("root").get(output.uri + self.manifest(output).file(name).path)
+
+    def task(self, parameters: Parameters, inputs: dict[str, Input], store: str) -> Task:
+        """A task that publishes to bucket `store`; private input makes it a charged one."""
+        subject = Subject(namespace="team", kind="PrivateGenerator", name="quick")
+        private = any(isinstance(one, PrivateInput) for one in inputs.values())
+        secret = "custodian" if private else "tenant"
+        buckets = ["private", "releases", "models", "outputs"]
+        digest = work_digest(subject, parameters, inputs)
+        charge = None
+        if private:
+            name = charge_id(self.data, subject.namespace, subject.kind, subject.name, digest)
+            charge = ChargeRef(id=name, journal=self.data, store="private")
+        return Task(
+            subject=subject,
+            parameters=parameters,
+            stores={
+                bucket: StoreAccess(
+                    endpoint=self.endpoint, region="us-east-1", path_style=True, credentials=secret
+                )
+                for bucket in buckets
+            },
+            inputs=inputs,
+            output=Output(store=store, uri=f"s3://{store}/run/{parameters.stage}-{digest[7:23]}/"),
+            charge=charge,
+        )
+
+    def reserve(
+        self, task: Task, mechanism: Mechanism, restarts: int = 0, block_steps: int = 1
+    ) -> None:
+        subject = LedgerSubject(
+            namespace=task.subject.namespace,
+            kind=task.subject.kind,
+            name=task.subject.name,
+            cluster="test",
+        )
+        digest = work_digest(task.subject, task.parameters, task.inputs)
+        charge = self.journal().reserve(subject, digest, mechanism, restarts, block_steps)
+        assert task.charge is not None
+        assert charge.id == task.charge.id
+
+    def start(
+        self, task: Task, attempt: int = 1, environment: dict[str, str] | None = None
+    ) -> "Running":
+        """Run the stage program in a process and a scratch folder of its own."""
+        self.pods += 1
+        home = self.folder / f"pod-{self.pods}"
+        (home / "scratch").mkdir(parents=True)
+        for name, (access, secret) in self.keys.items():
+            folder = home / "secrets" / name
+            folder.mkdir(parents=True)
+            (folder / "AWS_ACCESS_KEY_ID").write_text(access)
+            (folder / "AWS_SECRET_ACCESS_KEY").write_text(secret)
+        variables = {
+            "PALIMPSEST_TASK": task.model_dump_json(by_alias=True),
+            "PALIMPSEST_ATTEMPT": str(attempt),
+            "POD_NAME": f"pod-{self.pods}",
+            "PALIMPSEST_SCRATCH": str(home / "scratch"),
+            "PALIMPSEST_CREDENTIALS_ROOT": str(home / "secrets"),
+            "PALIMPSEST_TERMINATION_LOG": str(home / "termination-log"),
+        }
+        output = home / "output"
+        program = [str(Path(sys.executable).with_name("palimpsest-stage"))]
+        with output.open("wb") as sink:
+            process = subprocess.Popen(
+                program,
+                stdout=sink,
+                stderr=sink,
+                cwd=home,
+                env={**os.environ, **variables, **(environment or {})},
+            )
+        return Running(process, output, home / "termination-log")
+
+    def run(self, task: Task, attempt: int = 1, **environment: str) -> Ended:
+        return self.start(task, attempt, environment).wait()
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The journal's entries, in order."""
+        place = self.journal().location
+        return [json.loads(self.store("root").get(uri)) for uri in self.store("root").list(place)]
+
+
+@dataclass
+class Running:
+    """A stage's process."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    termination: Path
+
+    def wait(self) -> Ended:
+        code = self.process.wait(timeout=600)
+        outcome = ""
+        if self.termination.exists():
+            outcome = json.loads(self.termination.read_text())["outcome"]
+        return Ended(code, self.output.read_text(errors="replace"), outcome)
