@@ -40,8 +40,9 @@ lint: venv ## Style, types, import contracts, the chart, the generated CRDs.
 	$(PYTHON) -m palimpsest.api.crd build/crds && diff -r build/crds crds
 
 .PHONY: crds
-crds: venv ## Generate crds/ from the API models.
+crds: venv ## Generate crds/ from the API models, and the chart's copy.
 	$(PYTHON) -m palimpsest.api.crd crds
+	$(PYTHON) -m palimpsest.api.crd charts/palimpsest/files/crds
 
 .PHONY: test
 test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.

@@ -130,9 +130,7 @@ def test_tenants_roles_leave_budgets_to_custodians() -> None:
 
 def test_named_tenants_replace_the_cluster_wide_right_to_run_jobs() -> None:
     documents = rendered(values(tenants={"namespaces": ["research"]}))
-    wide = {
-        each["metadata"]["name"] for each in documents if each["kind"] == "ClusterRoleBinding"
-    }
+    wide = {each["metadata"]["name"] for each in documents if each["kind"] == "ClusterRoleBinding"}
     assert "palimpsest-stages" not in wide
     pick(documents, "RoleBinding", "palimpsest-stages", "research")
     pick(documents, "RoleBinding", "palimpsest-stages", "custody")

@@ -31,6 +31,9 @@ def main(arguments: list[str]) -> int:
     except ClusterError as error:
         say(f"error: {error}")
         return 1
+    except OSError as error:
+        say(f"error: {error}")
+        return 1
     except KeyboardInterrupt:
         say("interrupted: `make down` cleans up")
         return 130
@@ -38,9 +41,7 @@ def main(arguments: list[str]) -> int:
 
 def _act(command: str) -> int:
     if command in {"up", "images"} and _foreign_kubeconfig():
-        say(
-            f"KUBECONFIG={os.environ['KUBECONFIG']} is another cluster: nothing to build or start here"
-        )
+        say(f"KUBECONFIG={os.environ['KUBECONFIG']} is another cluster: nothing starts here")
         return 0
     if command == "status":
         print(lifecycle.status())
@@ -57,9 +58,9 @@ def _act(command: str) -> int:
     elif command == "setup":
         lifecycle.setup()
     else:
+        lifecycle.require_root()
         with state.command_lock():
             if command == "down":
-                lifecycle.require_root()
                 lifecycle.down()
             else:
                 lifecycle.up()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """etcd, kube-apiserver and kube-controller-manager; no scheduler, no node: pods stay Pending."""
+    """etcd, kube-apiserver, kube-controller-manager; no scheduler, no node: pods stay Pending."""
 
     kubeconfig: Path
     server: str
@@ -37,7 +37,7 @@ class ControlPlane:
     folder: Path
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """kubectl's standard output; raises CalledProcessError with its output unless `check` is off."""
+        """kubectl's standard output; fails the test with its error unless `check` is off."""
         done = subprocess.run(
             [self.binaries / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
             input=stdin,

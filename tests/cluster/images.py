@@ -41,9 +41,10 @@ class Layout:
 
 def build(image: str) -> Layout:
     """Builds `operator` or `stage` and exports it, uncompressed, for the cluster to import."""
-    name = f"localhost/palimpsest-{image}:dev"
+    name = f"localhost/palimpsest-{image}:{cache.digest(str(REPOSITORY))}"
     containerfile = REPOSITORY / "images" / image / "Containerfile"
     with cache.locked("buildah"):
+        _buildah("rm", "--all", what="clearing what an interrupted build left")
         dependencies = _dependencies(image, containerfile)
         with step(f"build image {image}: code layer"):
             _bud(containerfile, name, "--build-arg", f"DEPENDENCIES={dependencies}")
@@ -68,7 +69,18 @@ def _dependencies(image: str, containerfile: Path) -> str:
     if not _has(name):
         with step(f"build image {image}: dependency layer (a few minutes when new)"):
             _bud(containerfile, name, "--target", "dependencies", "--build-arg", f"BASE={base}")
+            _drop_others(name)
     return name
+
+
+def _drop_others(name: str) -> None:
+    """Removes the repository's other images, of some gigabytes each, and what nothing names."""
+    repository = name.rsplit(":", 1)[0]
+    listed = _buildah("images", "--format", "{{.Name}}:{{.Tag}}", what="listing images").split()
+    for old in listed:
+        if old.startswith(f"{repository}:") and old != name:
+            _buildah("rmi", old, what=f"removing {old}")
+    _buildah("rmi", "--prune", what="removing unnamed images")
 
 
 def _bud(containerfile: Path, name: str, *options: str) -> None:
@@ -126,7 +138,15 @@ def _debootstrap(folder: Path) -> None:
         ):
             shutil.rmtree(root / waste, ignore_errors=True)
         (root / "dev").mkdir()
-        tar = ["tar", "-C", root, "--numeric-owner", "-cf", folder / "root.tar", "."]
+        tar: list[str | Path] = [
+            "tar",
+            "-C",
+            root,
+            "--numeric-owner",
+            "-cf",
+            folder / "root.tar",
+            ".",
+        ]
         run(tar, what="packing the base image")
         shutil.rmtree(root)
 
@@ -142,9 +162,16 @@ def _export(name: str) -> Layout:
 
 
 def _prune() -> None:
+    listed = _buildah("images", "--format", "{{.Name}}:{{.Tag}}", what="listing images").split()
     storage = cache.root() / "buildah" / "root"
-    names = [f"localhost/palimpsest-{image}:dev" for image in NAMES]
-    layers.prune({layer for name in names if _has(name) for layer in layers.chain(storage, name)})
+    layers.prune(
+        {
+            layer
+            for name in listed
+            if not name.startswith("<none>")
+            for layer in layers.chain(storage, name)
+        }
+    )
 
 
 def _layout(name: str, config: dict[str, Any], packed: list[tuple[str, Path]]) -> Layout:
@@ -219,21 +246,20 @@ def _architecture() -> str:
 
 
 def _has(name: str) -> bool:
-    return (
-        subprocess.run(
-            [*_storage(), "inspect", "--type", "image", name], capture_output=True, check=False
-        ).returncode
-        == 0
-    )
+    command = _command("inspect", "--type", "image", name)
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _buildah(*arguments: str, what: str) -> str:
     log = cache.root() / "logs" / "buildah.log"
     remedy = "A package that will not download: check the network, then run again."
-    return run([*_storage(), *arguments], what=what, remedy=remedy, log=log, nice=True)
+    return run(_command(*arguments), what=what, remedy=remedy, log=log, nice=True)
 
 
-def _storage() -> list[str]:
-    folder = cache.root() / "buildah"
-    options = ["--root", str(folder / "root"), "--runroot", str(folder / "run")]
-    return ["buildah", "--storage-driver", "overlay", *options]
+def _command(*arguments: str) -> list[str]:
+    """buildah in a mount namespace of its own, so that its mounts end with it."""
+    storage, running = cache.root() / "buildah" / "root", cache.root() / "buildah" / "run"
+    running.mkdir(parents=True, exist_ok=True)
+    script = 'mount -t tmpfs tmpfs "$0" && exec buildah "$@"'
+    options = ["--storage-driver", "overlay", "--root", str(storage), "--runroot", str(running)]
+    return ["unshare", "--mount", "sh", "-c", script, str(running), *options, *arguments]

@@ -7,11 +7,13 @@ here a layer is packed once and only new ones are packed again.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import stat
 import tarfile
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,9 +52,12 @@ def packed(storage: Path, layer: str) -> tuple[str, Path]:
 
 
 def prune(keep: set[str]) -> None:
-    """Removes packed layers that no current image has."""
+    """Removes packed layers that are in no image and not in use by another checkout just now."""
+    recent = time.time() - 3600
     for folder in (cache.root() / "layers").iterdir():
-        if folder.name not in keep and not folder.name.startswith("."):
+        if folder.name in keep or folder.name.startswith("."):
+            continue
+        if folder.stat().st_mtime < recent:
             shutil.rmtree(folder)
 
 
@@ -93,13 +98,13 @@ def _is_opaque(folder: str) -> bool:
         return False
 
 
-class _Hashing:
+class _Hashing(io.RawIOBase):
     """A file that hashes what is written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.state: Any = hashlib.sha256()
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: Any) -> int:
         self.state.update(content)
         return self.file.write(content)

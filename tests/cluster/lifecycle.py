@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from cluster import addons, cache, images, packages, state, store, toolchain
@@ -74,6 +75,7 @@ def up() -> state.Cluster:
         _programs()
         cluster = state.load()
         pid = running(cluster)
+        fresh = cluster is None or pid is None
         if cluster is None or pid is None:
             cluster, pid = _start()
         layouts = built.result()
@@ -82,6 +84,8 @@ def up() -> state.Cluster:
     _await("containerd", runtime.answers, cluster)
     with step("bring the images into the cluster"):
         references = _import(runtime, layouts)
+        if fresh:  # later, pods may still run the images of an hour ago
+            runtime.forget_all_but(layouts)
     cache.write_atomic(cluster.folder / "images.json", json.dumps(references, indent=1))
     _await("the API server", lambda: "ok" in _kubectl(cluster, "get", "--raw=/readyz"), cluster)
     keys = store.credentials(cluster.credentials)
@@ -89,7 +93,7 @@ def up() -> state.Cluster:
         _apply(cluster, keys)
         _await("the node", lambda: "True" in _node_ready(cluster), cluster)
         for namespace, name in (("kube-system", "coredns"), ("store", "store")):
-            _await(name, lambda n=namespace, d=name: _available(cluster, n, d), cluster)
+            _await(name, partial(_available, cluster, namespace, name), cluster)
         store.arrange(toolchain.store(), cluster.store_endpoint, keys)
     say(f"  up: export KUBECONFIG={cluster.kubeconfig}")
     return cluster
@@ -99,7 +103,6 @@ def _import(runtime: Runtime, layouts: list[images.Layout]) -> dict[str, str]:
     references = {}
     for layout in layouts:
         runtime.add(layout)
-        runtime.forget(layout.reference.split("@")[0], layout)
         name = layout.name.rsplit(":", 1)[0].rsplit("palimpsest-", 1)[1]
         if name in images.NAMES:
             references[name] = layout.reference
@@ -247,12 +250,12 @@ def status() -> str:
 
 def _kubectl(cluster: state.Cluster, *arguments: str) -> str:
     """kubectl's answer, empty when it fails."""
-    command = [toolchain.kube() / "kubectl", f"--kubeconfig={cluster.kubeconfig}", *arguments]
+    command = [str(toolchain.kube() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _apply(cluster: state.Cluster, keys: dict[str, store.Credentials]) -> None:
-    kubectl = [toolchain.kube() / "kubectl", f"--kubeconfig={cluster.kubeconfig}"]
+    kubectl = [str(toolchain.kube() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}"]
     document = json.dumps(addons.manifests(cluster, keys["root"]))
     command = [*kubectl, "apply", "--server-side", "--force-conflicts", "-f", "-"]
     run(command, what="applying DNS and the store", stdin=document)

@@ -10,8 +10,9 @@ from cluster.pki import Identity
 from cluster.state import NODE, Cluster
 
 SOCKET = "/run/containerd/containerd.sock"
-KUBELET_ROOT = "/run/kubelet"  # a short path: sockets lie in it
+KUBELET_ROOT = "/var/lib/kubelet"  # some of its sockets lie there whatever --root-dir says
 CNI_BINARIES = "/usr/lib/cni"
+CNI_RESULTS = "/var/lib/cni"
 
 
 def containerd(cluster: Cluster) -> str:

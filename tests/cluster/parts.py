@@ -1,7 +1,7 @@
 """Real models and real questions that ship in Python packages, and a tiny model for the tests.
 
-The questions are BoolQ's (CC BY-SA 3.0): the first 15,000 in the order of their SHA-256 are declared
-private, the other 942 public. `upload` puts all into an object store, with its root key.
+The questions are BoolQ's (CC BY-SA 3.0): the first 15,000 in the order of their SHA-256 are
+declared private, the other 942 public. `upload` puts all into an object store, by its root key.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Questions:
-    """Folders of JSON lines {"instruction": ...}: private, a small share of it, and one public file."""
+    """JSON lines {"instruction": ...}: a private folder, a small share of it, a public file."""
 
     private: Path
     small: Path
@@ -159,7 +159,7 @@ def _model(name: str, make: Callable[[Path], None]) -> Model:
         entries = [
             {
                 "path": str(path.relative_to(folder)),
-                "sha256": _sha256(path),
+                "digest": f"sha256:{_sha256(path)}",
                 "size": path.stat().st_size,
             }
             for path in _files(folder)
@@ -205,7 +205,7 @@ def _order(text: str) -> str:
 
 
 def _model_key() -> str:
-    return cache.digest(Path(__file__).with_name("convert.py"), *SOURCES.values())
+    return cache.digest("digest", Path(__file__).with_name("convert.py"), *SOURCES.values())
 
 
 def _sha256(path: Path) -> str:

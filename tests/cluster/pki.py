@@ -31,9 +31,9 @@ class Authority:
         if not self.identity.certificate.exists():
             self._key(self.identity.key)
             _openssl(
-                ["req", "-x509", "-new", "-key", self.identity.key, "-days", DAYS]
-                + ["-subj", "/CN=palimpsest-test-ca", "-out", self.identity.certificate]
-                + ["-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
+                *("req", "-x509", "-new", "-key", self.identity.key, "-days", DAYS),
+                *("-subj", "/CN=palimpsest-test-ca", "-out", self.identity.certificate),
+                *("-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"),
             )
 
     def sign(
@@ -53,11 +53,11 @@ class Authority:
         config.write_text(extensions)
         request = self.folder / f"{stem}.csr"
         subject = "".join(f"/O={group}" for group in groups) + f"/CN={user}"
-        _openssl(["req", "-new", "-key", made.key, "-subj", subject, "-out", request])
+        _openssl("req", "-new", "-key", made.key, "-subj", subject, "-out", request)
         _openssl(
-            ["x509", "-req", "-in", request, "-days", DAYS, "-extfile", config]
-            + ["-CA", self.identity.certificate, "-CAkey", self.identity.key, "-CAcreateserial"]
-            + ["-out", made.certificate]
+            *("x509", "-req", "-in", request, "-days", DAYS, "-extfile", config),
+            *("-CA", self.identity.certificate, "-CAkey", self.identity.key, "-CAcreateserial"),
+            *("-out", made.certificate),
         )
         return made
 
@@ -66,7 +66,7 @@ class Authority:
         made = Identity(self.folder / f"{name}.key", self.folder / f"{name}.pub")
         if not made.certificate.exists():
             self._key(made.key)
-            _openssl(["pkey", "-in", made.key, "-pubout", "-out", made.certificate])
+            _openssl("pkey", "-in", made.key, "-pubout", "-out", made.certificate)
         return made
 
     def kubeconfig(self, path: Path, server: str, identity: Identity) -> Path:
@@ -106,11 +106,11 @@ class Authority:
 
     @staticmethod
     def _key(path: Path) -> None:
-        _openssl(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path])
+        _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path)
         path.chmod(0o600)
 
 
-def _openssl(arguments: list[str | Path]) -> None:
+def _openssl(*arguments: str | Path) -> None:
     run(["openssl", *arguments], what="making a certificate", remedy="Install openssl.")
 
 

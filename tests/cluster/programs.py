@@ -51,7 +51,7 @@ def make_keys(folder: Path, at: Addresses) -> Keys:
     )
 
     def client(user: str, groups: tuple[str, ...] = ()) -> Path:
-        stem = user.split(":")[-1]
+        stem = user.rsplit(":", 1)[-1]
         return authority.kubeconfig(
             folder / f"{stem}.conf", at.server, authority.sign(user, groups)
         )

@@ -8,12 +8,13 @@ import subprocess
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from cluster.images import Layout
 from cluster.node import SOCKET
 from cluster.report import ClusterError
 
-SHARED_BYTES = 1 << 26
+LENT_BYTES = 1 << 26
 
 
 class Runtime:
@@ -33,12 +34,16 @@ class Runtime:
         return set(self._run("images", "ls", "-q").split())
 
     def add(self, layout: Layout) -> None:
-        """Imports an image under its name and its reference by digest; no work where it is there."""
+        """Imports an image under its name and its reference by digest, unless it is there."""
         listed = self._run("images", "ls", f"name=={layout.name}")
         if layout.digest in listed and layout.reference in self.names():
             return
         there = set(self._run("content", "ls", "-q").split())
-        missing = [blob for blob in layout.blobs if blob not in there]
+        missing = [
+            digest
+            for digest, path in layout.blobs.items()
+            if digest not in there and not self._lend(digest, path)
+        ]
         importer = subprocess.Popen(
             [*self.ctr, "images", "import", "-"],
             stdin=subprocess.PIPE,
@@ -58,34 +63,41 @@ class Runtime:
         error = importer.stderr.read().decode(errors="replace").strip()
         if importer.wait() != 0:
             raise ClusterError(f"importing {layout.name} failed: {error.splitlines()[-1:]}")
-        for digest, path in layout.blobs.items():
-            self._share(digest, path)
 
-    def _share(self, digest: str, path: Path) -> None:
-        """Lets the cache and the image store keep one copy of a big blob."""
+    def _lend(self, digest: str, path: Path) -> bool:
+        """Gives the image store a big blob as a second name of the cache's file, if it can."""
+        if path.stat().st_size < LENT_BYTES:
+            return False
         stored = self.content / digest.replace(":", "/")
-        if path.stat().st_size < SHARED_BYTES or path.samefile(stored):
-            return
-        link = path.with_name(".link")
-        link.unlink(missing_ok=True)
         try:
-            link.hardlink_to(stored)
+            if not stored.exists():
+                stored.parent.mkdir(parents=True, exist_ok=True)
+                stored.hardlink_to(path)
         except OSError:
-            return  # another file system
-        link.rename(path)
+            return False  # another file system
+        # containerd finds the content in its place, seeks to the end of what it is given and
+        # takes note of it.
+        expected = ["--expected-digest", digest, "--expected-size", str(path.stat().st_size)]
+        with path.open("rb") as content:
+            self._run("content", "ingest", *expected, f"lend-{digest}", stdin=content)
+        return True
 
-    def forget(self, repository: str, keep: Layout) -> None:
-        """Drops the older images of a repository; layers that `keep` shares stay."""
-        old = [
-            name
-            for name in self.names()
-            if name.startswith(f"{repository}@") and name != keep.reference
-        ]
+    def forget_all_but(self, keep: list[Layout]) -> None:
+        """Drops every other image; layers that the kept ones share stay."""
+        kept = {layout.digest for layout in keep}
+        listed = [line.split() for line in self._run("images", "ls").splitlines()[1:]]
+        old = [name for name, _, digest, *_ in listed if digest not in kept]
         if old:
             self._run("images", "rm", *old)
 
-    def _run(self, *arguments: str) -> str:
-        done = subprocess.run([*self.ctr, *arguments], capture_output=True, text=True, check=False)
+    def _run(self, *arguments: str, stdin: IO[bytes] | None = None) -> str:
+        done = subprocess.run(
+            [*self.ctr, *arguments],
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode != 0:
             raise ClusterError(f"ctr {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
         return done.stdout

@@ -24,7 +24,7 @@ NODE = "node-1"
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster's choices. Its /16 holds pods (/24), services (/18) and the link to the host (/30)."""
+    """A cluster's choices. Its /16 holds pods (/24), services (/18), the link to the host (/30)."""
 
     folder: Path
     network: int

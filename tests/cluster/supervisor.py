@@ -51,19 +51,19 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def _mounts(cluster: state.Cluster) -> None:
     socket.sethostname(state.NODE)
     _call("mount", "-t", "proc", "proc", "/proc")
-    cni_results = Path("/var/lib/cni")
-    cni_results.mkdir(exist_ok=True)
-    for target in ("/run", "/var/log", str(cni_results)):
+    # Empty mount points that stay: removing one would unmount it in another checkout's namespace.
+    for point in (node.KUBELET_ROOT, node.CNI_RESULTS):
+        Path(point).mkdir(exist_ok=True)
+    for target in ("/run", "/var/log", node.CNI_RESULTS):
         _call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", target)
     hosts = cluster.folder / "hosts"
     hosts.write_text(f"127.0.0.1 localhost\n{cluster.node_address} {state.NODE}\n")
     _call("mount", "--bind", str(hosts), "/etc/hosts")
-    for source, target in (("kubelet", node.KUBELET_ROOT),):
-        (cluster.folder / source).mkdir(exist_ok=True)
-        Path(target).mkdir(parents=True)
-        _call("mount", "--bind", str(cluster.folder / source), target)
-        # Volumes with mount propagation ask that it be shared.
-        _call("mount", "--make-rshared", target)
+    kubelet = cluster.folder / "kubelet"
+    kubelet.mkdir(exist_ok=True)
+    _call("mount", "--bind", str(kubelet), node.KUBELET_ROOT)
+    # Volumes with mount propagation ask that it be shared.
+    _call("mount", "--make-rshared", node.KUBELET_ROOT)
 
 
 def _network(cluster: state.Cluster) -> None:
@@ -77,6 +77,9 @@ def _network(cluster: state.Cluster) -> None:
     _call("ip", "link", "set", "uplink", "up")
     # No way out: the cluster is closed, and says so at once.
     _call("ip", "route", "add", "unreachable", "default")
+    # A packet needs a route before kube-proxy's rules turn it to a pod: the API server's own calls
+    # to webhooks begin here.
+    _call("ip", "route", "add", cluster.addresses.service_cidr, "dev", "uplink")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
     if bridged.exists():

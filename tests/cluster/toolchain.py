@@ -81,7 +81,7 @@ def _built(
                     *targets,
                 ],
                 what=f"compiling {title}",
-                remedy="A module that will not download: check the network and GOPROXY, then run again.",
+                remedy="A module did not download? Check the network and GOPROXY, then run again.",
                 cwd=source,
                 env={"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly"},
                 nice=True,

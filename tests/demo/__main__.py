@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from demo import denial, install, quickstart, report_files, summary, watch
+from demo import denial, install, parts, quickstart, report_files, summary, watch
 from demo.console import DemoError, Phases, say
 from demo.ground import Ground, given
 from demo.parts import Parts
@@ -52,17 +52,17 @@ def demo() -> None:
     with phases.phase("cluster", "A Kubernetes cluster with an object store"):
         ground = _ground()
     with phases.phase("parts", "Real parts: models, 15,000 private and 942 public questions"):
-        parts = Parts.upload(ground.store)
+        real = parts.upload(ground.store)
     with phases.phase("install", "Palimpsest, installed by helm"):
         install.install(ground)
     with phases.phase("pipeline", "Private questions in, an aligned model out"):
-        resources = _pipeline(ground, parts)
+        resources = _pipeline(ground, real)
     with phases.phase("denial", "A second generator that overspends"):
         refused = denial.attempt(ground.tools, BUILD / "quickstart" / "denied" / "generator.yaml")
         say(f"   {refused.text}")
         say("   denied: it has no Job and no pod")
     with phases.phase("check", "Everything computed again from the buckets"):
-        told = _check(ground, parts, resources, refused)
+        told = _check(ground, real, resources, refused)
     told["phases"] = phases.seconds
     told["seconds"] = phases.total
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -80,9 +80,9 @@ def _ground() -> Ground:
     return own_cluster.start()
 
 
-def _pipeline(ground: Ground, parts: Parts) -> list[dict[str, Any]]:
+def _pipeline(ground: Ground, real: Parts) -> list[dict[str, Any]]:
     files = quickstart.write(
-        {**quickstart.store_values(ground.store), **parts.values}, BUILD / "quickstart"
+        {**quickstart.store_values(ground.store), **real.values}, BUILD / "quickstart"
     )
     top = [path for path in files if path.parent == BUILD / "quickstart"]
     say(f"   kubectl apply -f {BUILD / 'quickstart'}")
@@ -93,7 +93,7 @@ def _pipeline(ground: Ground, parts: Parts) -> list[dict[str, Any]]:
 
 
 def _check(
-    ground: Ground, parts: Parts, resources: list[dict[str, Any]], refused: denial.Denial
+    ground: Ground, real: Parts, resources: list[dict[str, Any]], refused: denial.Denial
 ) -> dict[str, Any]:
     from demo.checker import check  # noqa: PLC0415 - brings torch
     from demo.checker.bucket import Access, CheckError  # noqa: PLC0415
@@ -116,8 +116,8 @@ def _check(
                 generator=GENERATOR,
                 dataset=DATASET,
                 run=RUN,
-                held_out=parts.held_out,
-                private_record=parts.private_uri,
+                held_out=real.held_out,
+                private_record=real.private_uri,
                 scratch=BUILD / "scratch",
             )
         )

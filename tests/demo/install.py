@@ -12,6 +12,7 @@ from demo.ground import Ground, Keys
 from demo.kubectl import last_line
 
 CHART = Path(__file__).parents[2] / "charts" / "palimpsest"
+BUILD = Path(__file__).parents[2] / "build" / "demo"
 SYSTEM = "palimpsest-system"
 CUSTODY = "support-custody"
 TENANT = "assistants"
@@ -23,9 +24,12 @@ def install(ground: Ground) -> None:
     tools, keys = ground.tools, ground.store.keys
     tools.apply(_namespace(SYSTEM) + _namespace(TENANT), "the namespaces")
     tools.apply(_secret(SYSTEM, "palimpsest-store", keys["operator"]), "the operator's Secret")
+    values = BUILD / "values.json"
+    values.parent.mkdir(parents=True, exist_ok=True)
+    values.write_text(json.dumps(chart_values(ground), indent=2))
     answer = tools.helm(
         *("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM),
-        *("--wait", "--timeout", "4m", "--set-json", json.dumps(chart_values(ground))),
+        *("--wait", "--timeout", "4m", "--values", str(values)),
         timeout=300,
     )
     if answer.code:

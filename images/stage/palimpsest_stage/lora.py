@@ -23,20 +23,32 @@ CONFIG = "adapter_config.json"
 class Gradients:
     """Per-example gradients of all adapters as one matrix (examples, parameters)."""
 
-    def __init__(self, parameters: int) -> None:
-        self.matrix = torch.empty(0, parameters)
+    def __init__(self, sizes: list[int]) -> None:
+        """`sizes` of the parameters, in the order of the columns."""
+        self._sizes = sizes
+        self._matrix = torch.empty(0, sum(sizes))
         self._written: set[int] = set()
 
     def begin(self, examples: int) -> None:
-        """Make room for a batch. What no backward pass writes is NaN, so it cannot pass unseen."""
-        if self.matrix.shape[0] != examples:
-            self.matrix = torch.full((examples, self.matrix.shape[1]), torch.nan)
+        """Make room for a batch."""
+        if self._matrix.shape[0] != examples:
+            self._matrix = torch.empty(examples, sum(self._sizes))
         self._written.clear()
+
+    def finish(self) -> Tensor:
+        """The matrix after the backward pass; it is overwritten by the next batch."""
+        offset = 0
+        for size in self._sizes:
+            if offset not in self._written:
+                # No gradient came by here: what the last batch left is none of this one's.
+                self._matrix[:, offset : offset + size] = 0.0
+            offset += size
+        return self._matrix
 
     def add(self, offset: int, gradient: Tensor, scale: float = 1.0) -> None:
         """Add one parameter's (examples, ...) gradients, times `scale`, at its place."""
         flat = gradient.flatten(1)
-        place = self.matrix[:, offset : offset + flat.shape[1]]
+        place = self._matrix[:, offset : offset + flat.shape[1]]
         if offset in self._written:
             place.add_(flat, alpha=scale)
         else:
@@ -102,8 +114,7 @@ class Adapters:
             layer = LoraLinear(base, lora)
             setattr(parent, attribute, layer)
             self.layers[name] = layer
-        parameters = self._parameters()
-        self.gradients = Gradients(sum(p.numel() for p in parameters))
+        self.gradients = Gradients([p.numel() for p in self._parameters()])
         offset = 0
         for layer in self.layers.values():
             layer.sink, layer.offset = self.gradients, offset

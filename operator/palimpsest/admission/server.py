@@ -19,7 +19,7 @@ from .review import Decision, review
 
 log = logging.getLogger(__name__)
 
-RELOAD_SECONDS = 5.0
+RELOAD_SECONDS = 2.0
 KINDS = frozenset(resource.kind for resource in RESOURCES)
 OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
 # An AdmissionReview carries the object twice; etcd holds 1.5 MiB of it at most.

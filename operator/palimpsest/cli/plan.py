@@ -84,6 +84,9 @@ def answer(question: Question) -> dict[str, Any]:
     if question.histogram_noise_multiplier is not None:
         histogram = f"{question.histogram_noise_multiplier:f}"
         mechanisms.append(DiscreteGaussian.model_validate({"noiseMultiplier": histogram}))
+    gate: dict[str, Any] = {}
+    if question.limit is not None:
+        gate = _gate(Limit(question.limit, question.delta), question.records, mechanisms)
     delta = float(question.delta)
     epsilon, order = epsilon_rdp(mechanisms, delta)
     figures: dict[str, Any] = {
@@ -100,9 +103,7 @@ def answer(question: Question) -> dict[str, Any]:
     }
     if question.histogram_noise_multiplier is not None:
         figures["histogramNoiseMultiplier"] = float(question.histogram_noise_multiplier)
-    if question.limit is not None:
-        figures |= _gate(Limit(question.limit, question.delta), question.records, mechanisms)
-    return figures
+    return figures | gate
 
 
 def _pld(mechanisms: list[Mechanism], delta: float) -> float | None:

@@ -12,6 +12,7 @@ from palimpsest.privacy.mechanisms import DecimalString, Mechanism
 VERSION: Literal[1] = 1
 COMPARTMENT: Literal["default"] = "default"
 MAX_BYTES = 64 * 1024
+MAX_MESSAGE = 160
 MAX_UNITS = 10**24
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -20,6 +21,8 @@ Moment = Annotated[
     str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{1,6})?Z$")
 ]
 Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+# Twelve digits name the object.
+Sequence = Annotated[int, Field(ge=0, lt=10**12)]
 Units = Annotated[int, Field(ge=0, le=MAX_UNITS)]
 Delta = Annotated[
     str, StringConstraints(pattern=r"^(0\.[0-9]{1,30}|[1-9](\.[0-9]{1,12})?e-[1-9][0-9]?)$")
@@ -100,7 +103,7 @@ class Tighten(Record):
 class HeadRef(Record):
     """The entry that was the last when a reservation was decided."""
 
-    sequence: Annotated[int, Field(ge=0)]
+    sequence: Sequence
     digest: Digest
 
 
@@ -182,12 +185,12 @@ class Totals(Record):
 
 class _Envelope(Record):
     version: Literal[1]
-    sequence: Annotated[int, Field(ge=0)]
+    sequence: Sequence
     previous: Digest | None
     kind: Kind
     time: Moment
     nonce: Nonce
-    totals: dict[Literal["default"], Totals]
+    totals: Annotated[dict[Literal["default"], Totals], Field(min_length=1)]
 
 
 class Entry(_Envelope):
@@ -234,10 +237,11 @@ def parse(data: bytes) -> Entry:
 
 
 def invalid(error: ValidationError) -> LedgerError:
-    """A LedgerError that names the field, without its value."""
+    """A LedgerError that names the field."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "body"
-    return LedgerError(f"{place}: {first['msg']}")
+    # A message may quote what it was given; a hostile entry could give megabytes.
+    return LedgerError(f"{place}: {first['msg'][:MAX_MESSAGE]}")
 
 
 def _body_type(raw: Any) -> type[Body]:

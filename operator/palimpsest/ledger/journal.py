@@ -36,10 +36,11 @@ from palimpsest.ledger.entries import (
 )
 from palimpsest.ledger.errors import JournalTampered, LedgerError
 from palimpsest.ledger.identity import charge_id
+from palimpsest.ledger.nesting import entry as entry_uri
+from palimpsest.ledger.nesting import has_inside, location, refuse_inside
 from palimpsest.ledger.state import Charge, LedgerState
 from palimpsest.privacy.mechanisms import Mechanism
-from palimpsest.storage import NotFound, StoreUnavailable, canonical_prefix, parse_uri
-from palimpsest.storage.uri import JOURNAL_ROOT
+from palimpsest.storage import NotFound, StoreUnavailable, canonical_prefix
 
 ATTEMPTS = 200
 
@@ -68,8 +69,7 @@ class Journal:
         """Raises ValueError for a URI that names no one prefix."""
         self._store, self._clock = store, clock
         self.uri = canonical_prefix(data_uri)
-        place = parse_uri(self.uri)
-        self.location = f"s3://{place.bucket}/{JOURNAL_ROOT}/{place.key}ledger/"
+        self.location = location(self.uri)
         self.state = LedgerState()
 
     def refresh(self) -> LedgerState:
@@ -116,7 +116,13 @@ class Journal:
             lower = Decimal(limit.epsilon) < Decimal(state.epsilon)
             return Tighten(epsilon=limit.epsilon) if lower else None
 
-        return self._append(build)
+        if not self.refresh().is_open:
+            refuse_inside(self._store, self.uri)
+        state = self._append(build)
+        if not state.charges and has_inside(self._store, self.uri):
+            self.tombstone("nested")
+            raise LedgerError(f"uri: a prefix inside {self.uri} has a journal of its own")
+        return state
 
     def reserve(
         self,
@@ -268,4 +274,4 @@ class Journal:
         return self.state.head.sequence + 1 if self.state.head else 0
 
     def _entry(self, sequence: int) -> str:
-        return f"{self.location}{sequence:012d}.json"
+        return entry_uri(self.uri, sequence)

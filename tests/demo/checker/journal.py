@@ -15,6 +15,8 @@ UNITS_PER_NAT = 1e15
 # Costs are rounded up to a unit; dp-accounting's floats carry about nine digits after conversion.
 TOLERANCE = 1e-6
 _ENTRY = re.compile(r"/0*(\d+)\.json$")
+# Left by the operator's question whether the store honours conditional writes.
+_PROBE = "conditional-write-probe"
 _NAMES = {"poisson-subsampled-gaussian": "train", "discrete-gaussian": "histogram"}
 
 
@@ -76,6 +78,8 @@ def read(bucket: Bucket, location: str) -> list[bytes]:
     """The entries in order. Raises CheckError for a gap or a stranger."""
     found: dict[int, str] = {}
     for uri in bucket.list(location):
+        if uri == f"{location}{_PROBE}":
+            continue
         match = _ENTRY.search(uri)
         if match is None:
             raise CheckError(f"{uri}: not an entry of the journal")
@@ -177,7 +181,7 @@ _STEPS: dict[str, Callable[[Replay, Charge, dict[str, Any]], None]] = {
 }
 
 
-def _priced(replay: Replay, mechanism: dict[str, Any], steps: int, cost: int, refuse: Any) -> None:
+def _priced(replay: Replay, mechanism: dict[str, Any], steps: int, cost: int) -> None:
     """The cost is dp-accounting's: not below it, and above it by rounding only."""
     expected = UNITS_PER_NAT * accounting.renyi([accounting.event(mechanism, steps)], replay.order)
     if not expected * (1 - TOLERANCE) <= cost <= expected * (1 + TOLERANCE) + 100:

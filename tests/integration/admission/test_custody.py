@@ -39,9 +39,25 @@ class Installed:
         )
 
     def may(self, user: str, verb: str, resource: str, namespace: str = "") -> bool:
-        where = ["-n", namespace] if namespace else ["--all-namespaces"]
-        command = ["auth", "can-i", verb, resource, "--as", user, *where]
-        return self.plane.kubectl(*command, check=False).splitlines()[-1] == "yes"
+        """Ask the authorizer; `resource` is `plural[.group][/subresource][:name]`."""
+        rest, _, name = resource.partition(":")
+        kind, _, subresource = rest.partition("/")
+        plural, _, group = kind.partition(".")
+        attributes = {
+            "verb": verb,
+            "group": group,
+            "resource": plural,
+            "subresource": subresource,
+            "name": name,
+            "namespace": namespace,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": attributes},
+        }
+        text = self.plane.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(review))
+        return bool(json.loads(text)["status"]["allowed"])
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +85,10 @@ def installed(control_plane: ControlPlane) -> Iterator[Installed]:
 def _helm(plane: ControlPlane, values: Json, command: str, *arguments: str) -> None:
     more = ["--values", "-", "--create-namespace"] if values else []
     done = subprocess.run(
-        [str(toolchain.tools() / "helm"), f"--kubeconfig={plane.kubeconfig}", command]
-        + [*arguments, *more],
+        [
+            *(str(toolchain.tools() / "helm"), f"--kubeconfig={plane.kubeconfig}"),
+            *(command, *arguments, *more),
+        ],
         input=json.dumps(values),
         capture_output=True,
         text=True,
@@ -87,18 +105,22 @@ def _wait_for_policies(at: Installed) -> None:
     raise AssertionError("the policies do not take effect")
 
 
-def job(**pod: Any) -> Json:
-    """A Job in the operator's shape."""
-    container = {
-        "name": "stage",
+def container(name: str = "stage", **changes: Any) -> Json:
+    """A container in the operator's shape."""
+    return {
+        "name": name,
         "image": STAGE,
         "command": ["palimpsest-stage"],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
         },
-        **pod.pop("container", {}),
+        **changes,
     }
+
+
+def job(**pod: Any) -> Json:
+    """A Job in the operator's shape, but for what is given of its pods' spec."""
     spec: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -108,7 +130,7 @@ def job(**pod: Any) -> Json:
             "runAsUser": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [container],
+        "containers": [container()],
         "volumes": [
             {"name": "scratch", "emptyDir": {}},
             {"name": "store", "secret": {"secretName": "custodian-store"}},
@@ -174,38 +196,36 @@ def test_nobody_else_changes_a_job(installed: Installed) -> None:
     installed.plane.kubectl("delete", *resource, "--as", installed.operator, "--wait=false")
 
 
-WRONG_SHAPES: list[tuple[Json, str]] = [
-    ({"container": {"image": "registry.example/other@sha256:" + "3" * 64}}, "run the image"),
-    ({"container": {"command": ["sh"]}}, "run the command palimpsest-stage only"),
-    ({"container": {"args": ["-c", "cat /data"]}}, "run the command palimpsest-stage only"),
-    (
-        {"initContainers": [{"name": "init", "image": STAGE, "command": ["palimpsest-stage"]}]},
-        "have no init containers",
-    ),
-    (
-        {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]},
-        "mount emptyDir and Secret volumes only",
-    ),
+IMAGE = {"image": "registry.example/other@sha256:" + "3" * 64}
+NO_HOST = "restricted volume types"
+
+# (change of the pod's spec, what a Job is told, what a pod is told: the Pod Security standard
+# speaks first)
+WRONG_SHAPES: list[tuple[Json, str, str]] = [
+    ({"containers": [container(**IMAGE)]}, "run the image", ""),
+    ({"containers": [container(command=["sh"])]}, "the command palimpsest-stage only", ""),
+    ({"containers": [container(args=["-c", "id"])]}, "the command palimpsest-stage only", ""),
+    ({"containers": [container(), container("sidecar")]}, "have one container", ""),
+    ({"initContainers": [container("init")]}, "have no init containers", ""),
+    ({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}, "mount emptyDir", NO_HOST),
     (
         {"volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": "mine"}}]},
         "mount emptyDir and Secret volumes only",
+        "",
     ),
-    ({"automountServiceAccountToken": True}, "carry no API token"),
-    (
-        {"containers": job()["spec"]["template"]["spec"]["containers"] * 1
-         + [{"name": "sidecar", "image": STAGE, "command": ["palimpsest-stage"]}]},
-        "have one container",
-    ),
+    ({"automountServiceAccountToken": True}, "carry no API token", ""),
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), WRONG_SHAPES, ids=[m for _, m in WRONG_SHAPES])
-def test_only_the_operators_shape_runs(installed: Installed, change: Json, message: str) -> None:
+@pytest.mark.parametrize(("change", "job_told", "pod_told"), WRONG_SHAPES)
+def test_only_the_operators_shape_runs(
+    installed: Installed, change: Json, job_told: str, pod_told: str
+) -> None:
     """For the operator's Jobs and the Job controller's pods alike: defence in depth."""
     dry = "--dry-run=server"
-    assert message in installed.apply(job(**change), "--as", installed.operator, dry)
+    assert job_told in installed.apply(job(**change), "--as", installed.operator, dry)
     controller = ("--as", JOB_CONTROLLER, "--as-group", "system:masters")
-    assert message in installed.apply(pod(**change), *controller, dry)
+    assert (pod_told or job_told) in installed.apply(pod(**change), *controller, dry)
 
 
 def test_only_the_job_controller_creates_pods(installed: Installed) -> None:
@@ -251,7 +271,7 @@ def test_nobody_enters_a_pod(installed: Installed) -> None:
     refused = "nobody enters their pods"
     assert refused in installed.plane.kubectl("exec", target, *where, "--", "id", check=False)
     assert refused in installed.plane.kubectl("attach", target, *where, check=False)
-    debugged = ("debug", target, "--image", STAGE, "--target=stage", *where)
+    debugged = ("debug", target, "--image", STAGE, "--profile=restricted", *where)
     assert refused in installed.plane.kubectl(*debugged, check=False)
     installed.plane.kubectl("delete", "job", name, "--wait=false", *where)
 
@@ -263,27 +283,32 @@ def test_a_namespace_without_the_label_is_left_alone(installed: Installed) -> No
 
 
 @pytest.mark.parametrize(
-    ("verbs", "resource", "everywhere"),
+    ("verbs", "resource"),
     [
-        ("get list watch patch", "privacybudgets.palimpsest.dev", True),
-        ("get list watch patch", "privategenerators.palimpsest.dev", True),
-        ("update", "syntheticdatasets.palimpsest.dev/status", True),
-        ("update", "alignmentruns.palimpsest.dev/finalizers", True),
-        ("create get list watch delete", "jobs.batch", True),
-        ("get list watch", "pods", True),
-        ("create patch get list", "events", True),
-        ("get list watch", "namespaces", True),
-        ("create get update", "leases.coordination.k8s.io/palimpsest-operator", False),
+        ("get list watch patch", "privacybudgets.palimpsest.dev"),
+        ("get list watch patch", "privategenerators.palimpsest.dev"),
+        ("update", "syntheticdatasets.palimpsest.dev/status"),
+        ("update", "alignmentruns.palimpsest.dev/finalizers"),
+        ("create get list watch delete", "jobs.batch"),
+        ("get list watch", "pods"),
+        ("create patch get list", "events"),
+        ("get list watch", "namespaces"),
     ],
 )
-def test_the_operator_may_do_its_work(
-    installed: Installed, verbs: str, resource: str, everywhere: bool
-) -> None:
-    """kopf ends the operator on a 403, so each verb counts."""
-    namespace = "" if everywhere else installed.system
+def test_the_operator_may_do_its_work(installed: Installed, verbs: str, resource: str) -> None:
+    """In every namespace. kopf ends the operator on a 403, so each verb counts."""
     for verb in verbs.split():
-        kind = resource.rsplit("/palimpsest-operator", 1)[0] if verb == "create" else resource
-        assert installed.may(installed.operator, verb, kind, namespace), verb
+        assert installed.may(installed.operator, verb, resource), verb
+
+
+def test_the_operator_holds_its_lease_and_no_other(installed: Installed) -> None:
+    leases = "leases.coordination.k8s.io"
+    assert installed.may(installed.operator, "create", leases, installed.system)
+    for verb in ("get", "update"):
+        own = f"{leases}:palimpsest-operator"
+        assert installed.may(installed.operator, verb, own, installed.system)
+        assert not installed.may(installed.operator, verb, f"{leases}:other", installed.system)
+        assert not installed.may(installed.operator, verb, own, "kube-system")
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "update", "delete"])

@@ -132,8 +132,10 @@ def running(kubeconfig: Path, certificates: Path) -> Iterator[Server]:
     log = certificates.parent / f"admission-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [PALIMPSEST, "admission", f"--certificates={certificates}", "--host=127.0.0.1"]
-            + [f"--port={port}", f"--probes-port={probes}", f"--metrics-port={metrics}"],
+            [
+                *(PALIMPSEST, "admission", f"--certificates={certificates}", "--host=127.0.0.1"),
+                *(f"--port={port}", f"--probes-port={probes}", f"--metrics-port={metrics}"),
+            ],
             env={**os.environ, "KUBECONFIG": str(kubeconfig)},
             stdout=output,
             stderr=output,
@@ -183,9 +185,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(
-    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
+def world(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
     control_plane.kubectl(
         "wait",
@@ -203,9 +203,7 @@ def world(
         control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(hook))
         world = World(control_plane, server, authority, mark)
         try:
-            bad = samples.changed(
-                samples.budget(), "spec.allowedNamespaces.names", ["custody"]
-            )
+            bad = samples.changed(samples.budget(), "spec.allowedNamespaces.names", ["custody"])
             _eventually(
                 lambda: "denied the request" in world.create(bad, "--dry-run=server"),
                 15,
@@ -383,6 +381,7 @@ def test_when_the_webhook_is_gone_specs_wait_and_the_rest_goes_on(world: World) 
         ["palimpsest.dev/test"],
     )
     assert "created" in world.create(finalized)
+    leaving = _leaving_budget(world)
     world.server.process.terminate()
     world.server.process.wait(timeout=10)
     assert "failed calling webhook" in world.create(samples.generator("late", world.mark))
@@ -393,3 +392,20 @@ def test_when_the_webhook_is_gone_specs_wait_and_the_rest_goes_on(world: World) 
         "patch", *resource, "--type=merge", "-p", '{"metadata":{"finalizers":null}}'
     )
     assert "NotFound" in world.plane.kubectl("get", *resource, check=False)
+    # What is on its way out is not asked about again.
+    world.plane.kubectl("delete", *leaving, "--wait=false")
+    world.plane.kubectl("patch", *leaving, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    assert "NotFound" in world.plane.kubectl("get", *leaving, check=False)
+
+
+def _leaving_budget(world: World) -> tuple[str, str]:
+    """A budget whose deletion is confirmed and waits for a finalizer."""
+    budget = ("privacybudget", world.budget(left="1.0000"))
+    metadata = {
+        "finalizers": ["palimpsest.dev/test"],
+        "annotations": {"palimpsest.dev/confirm-delete": "true"},
+    }
+    patch = json.dumps({"metadata": metadata})
+    world.plane.kubectl("patch", *budget, "--type=merge", "-p", patch)
+    world.plane.kubectl("delete", *budget, "--wait=false")
+    return budget

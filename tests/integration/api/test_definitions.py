@@ -17,7 +17,7 @@ KINDS = {resource.kind: resource for resource in RESOURCES}
 
 
 @pytest.fixture(scope="module")
-def api(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+def api(control_plane: ControlPlane) -> ControlPlane:
     control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
     control_plane.kubectl(
         "wait",
@@ -27,7 +27,7 @@ def api(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     namespaces = control_plane.kubectl("get", "namespaces", "-o", "name")
     if "namespace/research\n" not in namespaces:
         control_plane.kubectl("create", "namespace", "research")
-    yield control_plane
+    return control_plane
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,4 @@
-"""The table of who may touch what, asked of a real gateway under the policies that the demo applies."""
+"""Who may touch what, asked of a real gateway under the policies that the demo applies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
-
 from cluster import policies
 from cluster.fixtures import ObjectStore
 
@@ -73,8 +72,8 @@ def _attempt(client: S3Client, action: str, bucket: str) -> Verdict:
     try:
         ACTIONS[action](client, bucket)
     except ClientError as refused:
-        assert refused.response["ResponseMetadata"]["HTTPStatusCode"] == 403
-        return "denied"
+        status = refused.response["ResponseMetadata"]["HTTPStatusCode"]
+        return "denied" if status == 403 else f"failed with {status}"
     return "granted"
 
 
@@ -100,6 +99,7 @@ def test_wrong_secret_is_refused(filled: ObjectStore) -> None:
 
 def test_one_of_many_conditional_writers_wins(filled: ObjectStore) -> None:
     winners: list[int] = []
+    losses: list[int] = []
     clients = [filled.client(("operator", "custodian")[n % 2]) for n in range(8)]
     start = threading.Barrier(len(clients))
 
@@ -110,7 +110,7 @@ def test_one_of_many_conditional_writers_wins(filled: ObjectStore) -> None:
                 Bucket="private", Key=f"{ENTRY}.race", Body=str(number).encode(), IfNoneMatch="*"
             )
         except ClientError as lost:
-            assert lost.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}
+            losses.append(lost.response["ResponseMetadata"]["HTTPStatusCode"])
         else:
             winners.append(number)
 
@@ -120,4 +120,5 @@ def test_one_of_many_conditional_writers_wins(filled: ObjectStore) -> None:
     for thread in threads:
         thread.join()
     written = filled.client("operator").get_object(Bucket="private", Key=f"{ENTRY}.race")
+    assert set(losses) <= {409, 412}
     assert [str(number) for number in winners] == [written["Body"].read().decode()]

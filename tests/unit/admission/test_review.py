@@ -57,7 +57,9 @@ def cluster(
     return Known({name: Budget(name, 1, spec, status)}, {("research", "questions"): generator})
 
 
-def ask(manifest: Json, known: Known, operation: str = "CREATE", old: Json | None = None) -> Decision:
+def ask(
+    manifest: Json, known: Known, operation: str = "CREATE", old: Json | None = None
+) -> Decision:
     return review(
         {
             "uid": "1",
@@ -85,8 +87,8 @@ def test_an_epsilon_that_does_not_fit_is_denied_with_one_that_does() -> None:
     assert not decision.allowed
     assert decision.message.startswith("spec.privacy.epsilon: 4 does not fit: at most ")
     assert decision.message.endswith(
-        'left at this batch size and number of steps (needs 23% of the gate of PrivacyBudget "chat", '
-        "10% is left)"
+        "left at this batch size and number of steps (needs 23% of the gate of PrivacyBudget "
+        '"chat", 10% is left)'
     )
     most = decision.message.split("at most ")[1].split(" ")[0]
     advised = samples.changed(samples.generator(), "spec.privacy.epsilon", most)
@@ -296,9 +298,7 @@ def test_a_budget_is_deleted_only_with_the_custodians_word() -> None:
     )
     path = "metadata.annotations"
     for word, allowed in (("true", True), ("false", False), ("", False)):
-        confirmed = samples.changed(
-            samples.budget(), path, {"palimpsest.dev/confirm-delete": word}
-        )
+        confirmed = samples.changed(samples.budget(), path, {"palimpsest.dev/confirm-delete": word})
         assert ask(confirmed, Known(), "DELETE").allowed is allowed
 
 

@@ -21,7 +21,7 @@ from palimpsest.privacy.mechanisms import DiscreteGaussian, PoissonSubsampledGau
 from palimpsest.storage import NotFound
 
 DATA = "s3://private/boolq/"
-TRAINING = PoissonSubsampledGaussian(batch=256, records=15_000, noiseMultiplier="0.9", steps=32)
+TRAINING = PoissonSubsampledGaussian(batch=256, records=15_000, noiseMultiplier="0.85", steps=32)
 
 
 class Memory:
@@ -48,7 +48,7 @@ def entries() -> list[bytes]:
     data = DataIdentity(
         uri=DATA, format="JSONL", textField="instruction", records=15_000, privacyUnit="Record"
     )
-    ledger.open(data, LimitBody(epsilon="3.2", delta="1e-5"), 9)
+    ledger.open(data, LimitBody(epsilon="3.2", delta="1e-5"), 5)
     generator = Subject(namespace="a", kind="PrivateGenerator", name="g", cluster="c")
     charge = ledger.reserve(generator, sha256(b"t"), TRAINING, restarts=1, block_steps=8)
     ledger.start(charge.id, 1)
@@ -88,17 +88,16 @@ def test_sound_journal_gives_the_products_shares(entries: list[bytes]) -> None:
     assert [charge["state"] for charge in told["charges"]] == ["committed", "reserved"]
     assert told["charges"][0]["steps"] == 24
     committed = json.loads(entries[-2])["body"]["cost"]
-    allowed = rho(Decimal("3.2"), Decimal("1e-5"), 9)
+    allowed = rho(Decimal("3.2"), Decimal("1e-5"), 5)
     assert told["shareCommitted"] == pytest.approx(committed / allowed, rel=1e-9)
     assert 0 < told["epsilonSpentPld"] < told["epsilonSpentRenyi"]
 
 
-@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize("index", range(7))
 def test_a_changed_entry_breaks_the_chain(entries: list[bytes], index: int) -> None:
-    if index < len(entries) - 1:
-        entries[index] = entries[index].replace(b"Z", b"0Z")
-        with pytest.raises(CheckError, match="does not follow|unknown"):
-            journal.replay_entries(entries)
+    entries[index] = entries[index].replace(b"Z", b"0Z")
+    with pytest.raises(CheckError, match="does not follow"):
+        journal.replay_entries(entries)
 
 
 def test_a_missing_entry_is_seen(entries: list[bytes]) -> None:
@@ -127,7 +126,7 @@ def test_false_spending_is_seen_though_the_chain_holds(
 
 def test_an_overspent_gate_is_seen(entries: list[bytes]) -> None:
     opened = json.loads(entries[0])["body"]["limit"]
-    lowered = rewritten(entries, 0, {"limit": {**opened, "epsilon": "2.0"}})
+    lowered = rewritten(entries, 0, {"limit": {**opened, "epsilon": "2.3"}})
     with pytest.raises(CheckError, match="overspent"):
         journal.replay_entries(lowered)
 

@@ -1,9 +1,8 @@
 """What a mechanism may say."""
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
-
 from palimpsest.privacy.mechanisms import Mechanism, parse_decimal
+from pydantic import TypeAdapter, ValidationError
 
 BAD_NUMBERS = [
     "",

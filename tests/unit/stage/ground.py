@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from cluster.fixtures import ObjectStore
-
 from palimpsest.api.manifest import Manifest
 from palimpsest.api.task import (
     ArtifactInput,
@@ -145,10 +144,8 @@ class Ground:
         assert task.charge is not None
         assert charge.id == task.charge.id
 
-    def start(
-        self, task: Task, attempt: int = 1, environment: dict[str, str] | None = None
-    ) -> "Running":
-        """Run the stage program in a process and a scratch folder of its own."""
+    def environment(self, task: Task, attempt: int = 1) -> dict[str, str]:
+        """What a pod of its own would find; makes its folders."""
         self.pods += 1
         home = self.folder / f"pod-{self.pods}"
         (home / "scratch").mkdir(parents=True)
@@ -157,7 +154,7 @@ class Ground:
             folder.mkdir(parents=True)
             (folder / "AWS_ACCESS_KEY_ID").write_text(access)
             (folder / "AWS_SECRET_ACCESS_KEY").write_text(secret)
-        variables = {
+        return {
             "PALIMPSEST_TASK": task.model_dump_json(by_alias=True),
             "PALIMPSEST_ATTEMPT": str(attempt),
             "POD_NAME": f"pod-{self.pods}",
@@ -165,20 +162,27 @@ class Ground:
             "PALIMPSEST_CREDENTIALS_ROOT": str(home / "secrets"),
             "PALIMPSEST_TERMINATION_LOG": str(home / "termination-log"),
         }
+
+    def start(self, task: Task, attempt: int = 1) -> "Running":
+        """Run the stage program in a process of its own."""
+        variables = self.environment(task, attempt)
+        home = Path(variables["PALIMPSEST_SCRATCH"]).parent
         output = home / "output"
-        program = [str(Path(sys.executable).with_name("palimpsest-stage"))]
+        program = str(Path(sys.executable).with_name("palimpsest-stage"))
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                program,
-                stdout=sink,
-                stderr=sink,
-                cwd=home,
-                env={**os.environ, **variables, **(environment or {})},
+                [program], stdout=sink, stderr=sink, cwd=home, env={**os.environ, **variables}
             )
         return Running(process, output, home / "termination-log")
 
-    def run(self, task: Task, attempt: int = 1, **environment: str) -> Ended:
-        return self.start(task, attempt, environment).wait()
+    def run(self, task: Task, attempt: int = 1) -> Ended:
+        return self.start(task, attempt).wait()
+
+    def reports(self) -> list[dict[str, Any]]:
+        """What the attempts told the custodian."""
+        root = self.journal().location.removesuffix("ledger/") + "reports/"
+        store = self.store("custodian")
+        return [json.loads(store.get(uri)) for uri in store.list(root)]
 
     def entries(self) -> list[dict[str, Any]]:
         """The journal's entries, in order."""

@@ -1,0 +1,75 @@
+"""One record lies under one journal: a prefix inside another's is refused.
+
+No listing is needed, and the journal's writer may have no right to one. A new journal first leaves
+a mark at every prefix above it and then looks for journals there; a journal above first opens and
+then looks for marks. Whatever the order of two that open at once, one of them sees the other.
+"""
+
+from typing import Protocol
+
+from palimpsest.ledger.errors import LedgerError
+from palimpsest.storage import NotFound, S3Uri, parse_uri
+from palimpsest.storage.uri import JOURNAL_ROOT
+
+MARK = "nested"
+
+
+class MarkStore(Protocol):
+    """What the marks need of a store."""
+
+    def get(self, uri: str) -> bytes:
+        """The object. Raises NotFound."""
+
+    def put_if_absent(self, uri: str, data: bytes) -> bool:
+        """Create the object; False if it exists."""
+
+
+def location(uri: str) -> str:
+    """Where the journal of a canonical prefix lies."""
+    place = parse_uri(uri)
+    return str(S3Uri(place.bucket, f"{JOURNAL_ROOT}/{place.key}ledger/"))
+
+
+def entry(uri: str, sequence: int) -> str:
+    """Where an entry of that journal lies."""
+    return f"{location(uri)}{sequence:012d}.json"
+
+
+def refuse_inside(store: MarkStore, uri: str) -> None:
+    """Before opening: raises LedgerError if a prefix above has a journal; else marks them all."""
+    above = _above(uri)
+    _refuse_journals(store, uri, above)
+    for prefix in above:
+        store.put_if_absent(location(prefix) + MARK, b"")
+    _refuse_journals(store, uri, above)
+
+
+def has_inside(store: MarkStore, uri: str) -> bool:
+    """Whether a prefix below has, or was about to have, a journal of its own."""
+    return _exists(store, location(uri) + MARK)
+
+
+def _refuse_journals(store: MarkStore, uri: str, above: list[str]) -> None:
+    for prefix in above:
+        if _exists(store, entry(prefix, 0)):
+            raise LedgerError(
+                f"uri: {uri} lies inside {prefix}, which has a journal; make that budget the one "
+                "for these data, or move them out"
+            )
+
+
+def _above(uri: str) -> list[str]:
+    place = parse_uri(uri)
+    segments = place.key.removesuffix("/").split("/")
+    return [
+        str(S3Uri(place.bucket, "/".join(segments[:count]) + "/"))
+        for count in range(1, len(segments))
+    ]
+
+
+def _exists(store: MarkStore, uri: str) -> bool:
+    try:
+        store.get(uri)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""Embeddings: bit-identical whatever the company, and the votes they cast."""
+
+import pytest
+import torch
+from palimpsest_stage.embed import ROWS, Embedder, embed_all
+from palimpsest_stage.histogram import count_votes
+from unit.stage.tiny import WORDS, tiny_encoder
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    return Embedder(tiny_encoder(tmp_path_factory.mktemp("model") / "encoder"))
+
+
+def quiet(_done: int, _total: int, _unit: str) -> None:
+    pass
+
+
+def sentences(count: int, length: int) -> list[str]:
+    return [" ".join(WORDS[(i * 7 + j * 3) % 60] for j in range(length)) for i in range(count)]
+
+
+def test_an_embedding_is_the_same_bits_whatever_the_company_and_position(
+    embedder: Embedder,
+) -> None:
+    subject = "w1 w2 w3 w4"
+    alone = embed_all(embedder, [subject], quiet)[0]
+    for company, position in [
+        (sentences(ROWS - 1, 4), 0),
+        (sentences(ROWS - 1, 5), ROWS - 1),
+        (sentences(3 * ROWS, 4), 50),
+        (sentences(9, 40), 4),
+    ]:
+        texts = [*company[:position], subject, *company[position:]]
+        assert torch.equal(embed_all(embedder, texts, quiet)[position], alone)
+
+
+def test_embeddings_are_masked_means_of_unit_length(embedder: Embedder) -> None:
+    texts = sentences(3, 7)
+    ours = embed_all(embedder, texts, quiet)
+    for text, row in zip(texts, ours, strict=True):
+        ids = torch.tensor([embedder.tokens(text)])
+        plain = embedder._model(ids, torch.ones_like(ids)).last_hidden_state[0].mean(0)
+        assert torch.allclose(row, plain / plain.norm(), atol=1e-5)
+
+
+def test_one_vote_a_record_and_none_for_dummies(embedder: Embedder) -> None:
+    texts = [*sentences(45, 4), *sentences(2, 9)]
+    centroids = embed_all(embedder, sentences(5, 4), quiet)
+    votes = count_votes(embedder, centroids, texts)
+    assert sum(votes.values()) == len(texts)
+    nearest = (embed_all(embedder, texts, quiet) @ centroids.T).argmax(1)
+    assert votes == {c: int((nearest == c).sum()) for c in set(nearest.tolist())}
+    assert not count_votes(embedder, centroids, [])
+
+
+def test_a_record_that_cannot_be_tokenised_votes_for_none(embedder: Embedder) -> None:
+    centroids = embed_all(embedder, sentences(5, 4), quiet)
+    assert sum(count_votes(embedder, centroids, ["w1 w2", "\ud800", "w3"]).values()) == 2

@@ -1,0 +1,86 @@
+"""Bad records contribute zero; nothing they hold stops the run."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from palimpsest.api.task import PrivateInput
+from palimpsest_stage.private import records
+from palimpsest_stage.private.records import parse_record, read_texts
+
+TABLE: list[tuple[bytes | None, str | None, str]] = [
+    (b'{"q": "is it so"}\n', "is it so", "usable"),
+    (b'{"q": "  is it so \\n"}', "is it so", "usable"),
+    ('{"q": "Käse?"}'.encode(), "Käse?", "usable"),
+    (b"{not json", None, "not JSON"),
+    (b'{"q": "cut', None, "not JSON"),
+    (b"[" * 200_000, None, "not JSON"),
+    (b'{"q": ' + b"9" * 5000 + b"}", None, "not JSON"),
+    (b'["q"]', None, "no such text field"),
+    (b'{"other": "x"}', None, "no such text field"),
+    (b'{"q": 7}', None, "no such text field"),
+    (b'{"q": null}', None, "no such text field"),
+    (b'{"q": NaN}', None, "no such text field"),
+    (b'{"q": "   "}', None, "empty"),
+    (b'{"q": "\xff\xfe"}', None, "not UTF-8"),
+    ('{"q": "x"}'.encode("utf-16"), None, "not UTF-8"),
+    (b'{"q": "\\ud800"}', None, "lone surrogates"),
+    (b"\n", None, "blank line"),
+    (None, None, "too long"),
+]
+
+
+@pytest.mark.parametrize(("line", "text", "finding"), TABLE, ids=range(len(TABLE)))
+def test_a_line(line: bytes | None, text: str | None, finding: str) -> None:
+    assert parse_record(line, "q") == (text, finding)
+
+
+class Folder:
+    """A store's listing and download, out of memory."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        self.objects = objects
+
+    def list(self, prefix: str) -> list[str]:
+        return [uri for uri in self.objects if uri.startswith(prefix)]
+
+    def download_file(self, uri: str, path: Path) -> None:
+        path.write_bytes(self.objects[uri])
+
+
+def texts(objects: dict[str, bytes], folder: Path) -> tuple[list[str], Counter[str]]:
+    source = PrivateInput(store="private", uri="s3://bucket/d/", format="JSONL", text_field="q")
+    findings: Counter[str] = Counter()
+    store: Any = Folder(objects)
+    return list(read_texts(store, source, folder, findings)), findings
+
+
+def test_a_line_that_is_too_long_loses_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MAX_LINE", 64)
+    long = b'{"q": "' + b"x" * 1000 + b'"}\n'
+    data = b'{"q": "a"}\n' + long + b'{"q": "b"}\n' + long[:-1]
+    found, findings = texts({"s3://bucket/d/x.jsonl": data}, tmp_path)
+    assert found == ["a", "b"]
+    assert findings == {"usable": 2, "too long": 2}
+
+
+def test_order_is_the_names_and_other_objects_are_left_alone(tmp_path: Path) -> None:
+    found, findings = texts(
+        {
+            "s3://bucket/d/2.jsonl": b'{"q": "b"}',
+            "s3://bucket/d/1.jsonl": b'{"q": "a"}\n\n',
+            "s3://bucket/d/README.md": b"# not data",
+            "s3://bucket/other/3.jsonl": b'{"q": "c"}',
+        },
+        tmp_path,
+    )
+    assert found == ["a", "b"]
+    assert findings["usable"] == 2
+    assert not (tmp_path / "private.jsonl").exists()
+
+
+def test_no_records_is_no_error(tmp_path: Path) -> None:
+    assert texts({}, tmp_path) == ([], Counter())

@@ -1,0 +1,305 @@
+"""The private stages as programs, on a real store with a real journal."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cluster.fixtures import ObjectStore
+from palimpsest.api.generator import Lora
+from palimpsest.api.task import FileInput, HistogramParameters, Task, TrainParameters, sha256_digest
+from palimpsest.privacy.mechanisms import DiscreteGaussian
+from palimpsest_stage import train
+from palimpsest_stage.dp.noise import SecureGenerator
+from palimpsest_stage.errors import ChargeRefused
+from palimpsest_stage.lora import Adapters
+from palimpsest_stage.private.checkpoints import Checkpoint
+from palimpsest_stage.private.records import read_texts
+from palimpsest_stage.runtime import Context
+from unit.stage.ground import FIELD, Ended, Ground
+from unit.stage.tiny import LAYOUT, WORDS, examples, tiny_encoder, tiny_folder, tiny_model
+
+RECORDS = 200
+# Long enough to be killed in: one example a pass.
+SLOW = {"micro_batch_size": 1, "expected_batch_size": 128}
+SECRET = "zebra-canary"
+
+
+def parameters(**changes: Any) -> TrainParameters:
+    values: dict[str, Any] = {
+        "prompt": "Q:",
+        "lora": Lora(rank=2, alpha=4),
+        "records": RECORDS,
+        "expected_batch_size": 64,
+        "micro_batch_size": 8,
+        "steps": 6,
+        "block_steps": 2,
+        "restarts": 1,
+        "learning_rate": "0.01",
+        "clipping_norm": "0.5",
+        "noise_multiplier": "1.5",
+        "max_length": 48,
+        "precision": "float32",
+    }
+    return TrainParameters(**(values | changes))
+
+
+def lines() -> list[bytes]:
+    good = [json.dumps({FIELD: f"is {SECRET} number {i} so"}).encode() for i in range(150)]
+    return [*good, b"not json", b'{"other": 1}', json.dumps({FIELD: "x" * 100_000}).encode()]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture
+def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
+    made = Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), RECORDS)
+    made.open_journal()
+    return made
+
+
+def training(ground: Ground, folder: Path, **changes: Any) -> Task:
+    """A training task, its worst case reserved as the operator does."""
+    asked = parameters(**changes)
+    inputs: dict[str, Any] = {
+        "base": ground.push_model(folder, "s3://models/tiny/"),
+        "private": ground.push_records(lines()),
+    }
+    task = ground.task(asked, inputs, "releases")
+    ground.reserve(task, train.mechanism(asked), asked.restarts, asked.block_steps)
+    return task
+
+
+def kinds(ground: Ground) -> list[str]:
+    return [entry["kind"] for entry in ground.entries()]
+
+
+def silent(ended: Ended) -> bool:
+    """Whether the process said its outcome's line and nothing else."""
+    return len(ended.said.splitlines()) == 1 and json.loads(ended.said)["outcome"] == ended.outcome
+
+
+def wait_for_intents(ground: Ground, count: int) -> None:
+    """After open, reserve and start; looks at one object only, to be quicker than a block."""
+    store, last = ground.store("operator"), f"{ground.journal().location}{2 + count:012d}.json"
+    deadline = time.monotonic() + 120
+    while not store.exists(last):
+        assert time.monotonic() < deadline, "the stage wrote no intent"
+        time.sleep(0.01)
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_and_is_charged_for_what_it_did(
+    ground: Ground, model_folder: Path
+) -> None:
+    task = training(ground, model_folder, **SLOW)
+    first = ground.start(task)
+    wait_for_intents(ground, 2)
+    first.process.send_signal(signal.SIGKILL)
+    assert first.wait().code == -signal.SIGKILL
+
+    ended = ground.run(task, attempt=2)
+    assert (ended.code, ended.outcome) == (0, "Completed")
+    assert silent(ended)
+    said = [(e["kind"], e["body"].get("block")) for e in ground.entries()[2:]]
+    assert said[0] == ("start", None)
+    resumed = said.index(("start", None), 1)
+    before, after = said[1:resumed], said[resumed + 1 :]
+    # The block that was under way is done again, and none before it.
+    assert after == [("intent", block) for block in range(before[-1][1], 3)]
+    charge = ground.journal().refresh().charge(task.charge.id if task.charge else "")
+    assert charge.intended_steps == 2 * (len(before) + len(after)) <= 6 + 2
+
+    names = {file.path.rsplit("/", 1)[-1] for file in ground.manifest(task.output).files}
+    assert names == {"adapter_model.safetensors", "adapter_config.json", "generator.json"}
+    public = [ground.store("root").get(uri) for uri in ground.store("root").list(task.output.uri)]
+    assert not any(SECRET.encode() in data for data in public)
+    report = ground.reports()[-1]
+    assert report["records"] == {"usable": 151, "not JSON": 1, "no such text field": 1}
+
+    again = ground.run(task, attempt=3)
+    assert (again.code, again.outcome) == (0, "Completed")
+    assert kinds(ground).count("start") == 2
+
+
+def test_a_lost_checkpoint_ends_the_charge(ground: Ground, model_folder: Path) -> None:
+    task = training(ground, model_folder, restarts=3, **SLOW)
+    first = ground.start(task)
+    wait_for_intents(ground, 2)
+    first.process.kill()
+    first.wait()
+    work = ground.journal().location.removesuffix("ledger/") + "work/"
+    for uri in list(ground.store("root").list(work)):
+        ground.store("root").delete(uri)
+    ended = ground.run(task, attempt=2)
+    assert (ended.code, ended.outcome) == (78, "ChargeRefused")
+    assert silent(ended)
+    assert kinds(ground).count("intent") == 2
+    assert "checkpoint is lost" in ground.reports()[-1]["error"]
+
+
+def test_sigterm_interrupts_and_can_be_tried_again(ground: Ground, model_folder: Path) -> None:
+    task = training(ground, model_folder, **SLOW)
+    running = ground.start(task)
+    wait_for_intents(ground, 1)
+    running.process.terminate()
+    ended = running.wait()
+    assert (ended.code, ended.outcome) == (75, "Interrupted")
+    assert silent(ended)
+
+
+def test_parameters_that_were_not_reserved_are_refused_before_the_start(
+    ground: Ground, model_folder: Path
+) -> None:
+    task = training(ground, model_folder)
+    assert isinstance(task.parameters, TrainParameters)
+    for change in (
+        {"noise_multiplier": "1.4"},
+        {"expected_batch_size": 65},
+        {"steps": 7},
+        {"restarts": 2, "steps": 4},
+    ):
+        other = task.parameters.model_copy(update=change)
+        context = Context(task.model_copy(update={"parameters": other}), ground.environment(task))
+        with pytest.raises(Exception, match="reserved another mechanism"):
+            train.run(context, {})
+    assert kinds(ground) == ["open", "reserve"]
+
+
+def test_private_data_is_opened_after_the_start_and_a_block_after_its_intent(
+    ground: Ground, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = training(ground, model_folder)
+    read, step = read_texts, train.Trainer.step
+    steps = []
+
+    def reading(*given: Any) -> Iterator[str]:
+        assert kinds(ground)[-1] == "start"
+        return read(*given)
+
+    def stepping(self: Any, state: Any, rows: Any) -> Any:
+        intended = sum(e["body"]["steps"] for e in ground.entries() if e["kind"] == "intent")
+        assert state.steps < intended
+        steps.append(state.steps)
+        return step(self, state, rows)
+
+    monkeypatch.setattr(train, "read_texts", reading)
+    monkeypatch.setattr(train.Trainer, "step", stepping)
+    train.run(Context(task, ground.environment(task)), {})
+    assert steps == list(range(6))
+
+
+def trainer(**changes: Any) -> train.Trainer:
+    model = tiny_model()
+    torch.manual_seed(1)
+    adapters = Adapters(model, Lora(rank=2, alpha=4))
+    return train.Trainer(model, adapters, LAYOUT, parameters(**changes), SecureGenerator())
+
+
+def test_an_empty_batch_adds_noise_to_zero_and_steps() -> None:
+    one = trainer()
+    before = one.initial()
+    after, size = one.step(before, [])
+    assert (size, after.steps) == (0, 1)
+    assert not torch.equal(after.weights, before.weights)
+    # Adam's first moment is a tenth of the gradient: sigma C / expected batch, whatever the
+    # realised one. Five standard errors of a standard deviation.
+    gradient = after.moments.first * 10
+    n = len(gradient)
+    expected = 1.5 * 0.5 / 64
+    assert abs(float(gradient.std()) / expected - 1) < 5 / math.sqrt(2 * n)
+    assert abs(float(gradient.mean())) < 5 * expected / math.sqrt(n)
+
+
+def test_two_runs_and_two_steps_share_no_noise() -> None:
+    one, other = trainer(), trainer()
+    start = one.initial()
+    noises = [run.step(start, [])[0].moments.first for run in (one, one, other)]
+    n = len(noises[0])
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        correlation = torch.corrcoef(torch.stack([noises[a], noises[b]]))[0, 1]
+        assert abs(float(correlation)) < 5 / math.sqrt(n)
+
+
+def test_a_step_without_noise_is_the_clipped_sum_over_the_expected_batch() -> None:
+    # With the rate at one every example is in, so the step is determined.
+    rows = examples(10)
+    sums = []
+    for size in (1, 3, 10):
+        one = trainer(expected_batch_size=200, noise_multiplier="0.000001", micro_batch_size=size)
+        state, realised = one.step(one.initial(), rows)
+        assert realised == 10
+        sums.append(state.moments.first * 10 * 200)
+    assert float(sums[0].norm()) <= 10 * 0.5
+    for other in sums[1:]:
+        assert float((other - sums[0]).norm() / sums[0].norm()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("intended", "earlier", "done", "refused"),
+    [
+        (0, 0, 0, False),
+        (2, 1, 0, False),  # killed in its first block
+        (4, 1, 2, False),
+        (4, 1, 0, True),  # the first block's checkpoint is gone
+        (6, 1, 6, False),  # killed while publishing
+        (6, 1, 2, True),
+        (8, 2, 4, True),  # more left than was reserved
+    ],
+)
+def test_resuming_never_begins_again_nor_exceeds_the_reservation(
+    intended: int, earlier: int, done: int, refused: bool
+) -> None:
+    one = trainer()
+    start = one.initial()
+    checkpoint = Checkpoint(done, start.weights, start.moments) if done else None
+    if refused:
+        with pytest.raises(ChargeRefused):
+            train.check_resumable(one.parameters, checkpoint, intended, earlier)
+    else:
+        train.check_resumable(one.parameters, checkpoint, intended, earlier)
+
+
+def test_a_histogram_is_drawn_once_however_often_it_is_tried(
+    ground: Ground, tmp_path: Path
+) -> None:
+    from safetensors.torch import save  # noqa: PLC0415
+
+    folder = tiny_encoder(tmp_path / "encoder")
+    centroids = torch.nn.functional.normalize(
+        torch.randn(4, 48, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    data = save({"centroids": centroids})
+    uri = "s3://releases/inbox/centroids.safetensors"
+    ground.store("root").put(uri, data)
+    texts = [json.dumps({FIELD: f"{WORDS[i % 60]} w{i % 7}"}).encode() for i in range(90)]
+    task = ground.task(
+        HistogramParameters(records=RECORDS, noise_multiplier="2", restarts=2),
+        {
+            "embedder": ground.push_model(folder, "s3://models/encoder/"),
+            "private": ground.push_records([*texts, b"bad"]),
+            "centroids": FileInput(store="releases", uri=uri, digest=sha256_digest(data)),
+        },
+        "releases",
+    )
+    ground.reserve(task, DiscreteGaussian(noiseMultiplier="2"), restarts=2)
+    ended = ground.run(task)
+    assert (ended.code, ended.outcome) == (0, "Completed")
+    assert silent(ended)
+    first = ground.read(task.output, "histogram.json")
+    noisy = json.loads(first)["noisy"]
+    # Ninety votes and four draws of standard deviation 2: eight standard errors.
+    assert abs(sum(noisy) - 90) < 8 * 2 * 2
+    assert kinds(ground)[2:] == ["start", "intent"]
+
+    ground.store("root").delete(f"{task.output.uri}manifest.json")
+    assert ground.run(task, attempt=2).code == 0
+    assert ground.read(task.output, "histogram.json") == first
+    assert kinds(ground)[2:] == ["start", "intent", "start"]
