@@ -25,7 +25,7 @@ def coverage(pairs: int, rank: int) -> float:
 
     Each value is above the median with probability 1/2, so the count above is binomial.
     """
-    return 1.0 - 2 * sum(comb(pairs, k) for k in range(rank)) / 2**pairs
+    return 1.0 - 2.0 * sum(comb(pairs, k) for k in range(rank)) / float(2**pairs)
 
 
 def estimate(ratios: Sequence[float], confidence: float = 0.95) -> Estimate:

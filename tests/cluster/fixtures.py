@@ -83,11 +83,11 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         apiserver = programs.apiserver(
             binaries, keys, at, "--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"
         )
-        running.enter_context(process(folder, "kube-apiserver", apiserver))
-        wait_healthy(f"{at.server}/readyz", folder / "pki" / "ca.crt", folder)
+        api_process = running.enter_context(process(folder, "kube-apiserver", apiserver))
+        wait_healthy(f"{at.server}/readyz", folder / "pki" / "ca.crt", api_process, folder)
         manager = programs.controller_manager(binaries, keys, at)
-        running.enter_context(process(folder, "kube-controller-manager", manager))
-        wait_healthy(f"https://127.0.0.1:{controllers}/healthz", None, folder)
+        managing = running.enter_context(process(folder, "kube-controller-manager", manager))
+        wait_healthy(f"https://127.0.0.1:{controllers}/healthz", None, managing, folder)
         yield ControlPlane(keys.admin, at.server, binaries, folder)
 
 
@@ -140,7 +140,13 @@ def process(
                 running.wait()
 
 
-def wait_healthy(url: str, authority: Path | None, logs: Path, seconds: float = 60) -> None:
+def wait_healthy(
+    url: str,
+    authority: Path | None,
+    serving: subprocess.Popen[bytes],
+    logs: Path,
+    seconds: float = 120,
+) -> None:
     """Waits until the address answers 200; trusts any certificate where `authority` is None."""
     context = ssl.create_default_context(cafile=authority)
     if authority is None:
@@ -152,6 +158,6 @@ def wait_healthy(url: str, authority: Path | None, logs: Path, seconds: float = 
             with urllib.request.urlopen(url, context=context, timeout=2):
                 return
         except (urllib.error.URLError, OSError) as refused:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or serving.poll() is not None:
                 raise ClusterError(f"{url} does not answer ({refused}): see {logs}") from refused
             time.sleep(0.1)

@@ -74,13 +74,12 @@ def _dependencies(image: str, containerfile: Path) -> str:
 
 
 def _drop_others(name: str) -> None:
-    """Removes the repository's other images, of some gigabytes each, and what nothing names."""
+    """Takes the names from the repository's other images, of some gigabytes each."""
     repository = name.rsplit(":", 1)[0]
     listed = _buildah("images", "--format", "{{.Name}}:{{.Tag}}", what="listing images").split()
     for old in listed:
         if old.startswith(f"{repository}:") and old != name:
             _buildah("rmi", old, what=f"removing {old}")
-    _buildah("rmi", "--prune", what="removing unnamed images")
 
 
 def _bud(containerfile: Path, name: str, *options: str) -> None:
@@ -162,6 +161,8 @@ def _export(name: str) -> Layout:
 
 
 def _prune() -> None:
+    """Removes what no name leads to: older builds of the code, then their packed layers."""
+    _buildah("rmi", "--prune", what="removing unnamed images")
     listed = _buildah("images", "--format", "{{.Name}}:{{.Tag}}", what="listing images").split()
     storage = cache.root() / "buildah" / "root"
     layers.prune(

@@ -21,18 +21,18 @@ class Denial:
     pods: int
 
 
-def attempt(tools: Tools, manifest: Path) -> Denial:
+def attempt(tools: Tools, manifest: Path, name: str = NAME) -> Denial:
     """Apply the generator that overspends. Raises DemoError unless it is denied for good."""
     answer = tools.kubectl("apply", "-f", str(manifest))
     if answer.code == 0:
-        tools.kubectl("-n", TENANT, "delete", "privategenerator", NAME, "--wait=false")
+        tools.kubectl("-n", TENANT, "delete", "privategenerator", name, "--wait=false")
         raise DemoError(
             "the generator that overspends was admitted: is the admission webhook installed?"
         )
     text = " ".join(answer.err.split())
     if "denied the request" not in text:
         raise DemoError(f"the generator that overspends failed for another reason: {text}")
-    jobs, pods = remains(tools, NAME)
+    jobs, pods = remains(tools, name)
     if jobs or pods:
         raise DemoError(f"the denied generator has {jobs} Jobs and {pods} pods")
     return Denial(text, jobs, pods)

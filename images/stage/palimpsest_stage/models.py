@@ -7,6 +7,8 @@ import torch
 
 from palimpsest_stage.errors import ModelUnsuitable
 
+# Up to here plain attention is faster than the fused kernel's backward pass (on a processor).
+_SHORT = 128
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -28,6 +30,12 @@ def load_causal(folder: Path, precision: str) -> tuple[Any, Any]:
     if tokenizer.eos_token_id is None:
         raise ModelUnsuitable("the tokenizer has no end-of-sequence token")
     return model.eval().requires_grad_(False), tokenizer
+
+
+def suit_length(model: Any, max_length: int) -> None:
+    """Prepare to train on sequences of at most `max_length` tokens."""
+    if max_length <= _SHORT:
+        model.set_attn_implementation("eager")
 
 
 def load_encoder(folder: Path) -> tuple[Any, Any]:

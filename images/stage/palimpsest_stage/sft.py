@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 
 from palimpsest_stage.annotate import answer
 from palimpsest_stage.errors import InputMismatch, InvalidTask
-from palimpsest_stage.models import load_causal
+from palimpsest_stage.models import load_causal, suit_length
 from palimpsest_stage.runtime import Context, write_json
 
 ANSWER_TOKENS = 48
@@ -28,6 +28,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     prompts = read_prompts(context, parameters.evaluation_count)
     model, tokenizer = load_causal(context.model("base"), "bfloat16")
     before = _answers(model, tokenizer, prompts)
+    suit_length(model, parameters.max_length)
 
     model, curve = fine_tune(context, parameters, model, tokenizer, rows)
 

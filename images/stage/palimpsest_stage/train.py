@@ -20,7 +20,7 @@ from palimpsest_stage.dp.noise import SecureGenerator
 from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean
 from palimpsest_stage.errors import ChargeRefused, InvalidTask
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
-from palimpsest_stage.models import load_causal
+from palimpsest_stage.models import load_causal, suit_length
 from palimpsest_stage.private.checkpoints import Checkpoint, Checkpoints
 from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.fence import Fence
@@ -29,8 +29,6 @@ from palimpsest_stage.runtime import Context, write_json
 from palimpsest_stage.text import Layout, encode, layout
 
 GENERATOR = "generator.json"
-# Up to here plain attention is faster than the fused kernel's backward pass.
-SHORT = 128
 
 
 def run(context: Context, report: dict[str, Any]) -> None:
@@ -153,8 +151,7 @@ class Trainer:
 def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, Any]:
     """All that can fail on public ground, before the charge is touched."""
     model, tokenizer = load_causal(context.model("base"), parameters.precision)
-    if parameters.max_length <= SHORT:
-        model.set_attn_implementation("eager")
+    suit_length(model, parameters.max_length)
     try:
         shape = layout(tokenizer, parameters.prompt, parameters.max_length)
     except ValueError as error:

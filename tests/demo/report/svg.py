@@ -88,9 +88,8 @@ def lineage(details: Mapping[str, tuple[str, ...]]) -> str:
     ):
         across(start, end)
     y = top("records") + high + 12
-    start, end = middle("records"), middle("histogram") - 26
-    foot = top("records") + high
-    arrow(f"M{start:.0f} {foot:.0f}V{y:.0f}H{end:.0f}V{foot + 2:.0f}", "secret")
+    foot, reach = top("records") + high, middle("histogram") - 26
+    arrow(f"M{middle('records'):.0f} {foot:.0f}V{y:.0f}H{reach:.0f}V{foot + 2:.0f}", "secret")
     for start, end, shift in (
         ("train", "sample", 0.0),
         ("cluster", "histogram", -10.0),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RECORD = "boolq/part-0000.jsonl"
 ENTRY = ".palimpsest/boolq/ledger/00000000.json"
+CHECKPOINT = ".palimpsest/boolq/checkpoints/0001.safetensors"
 RECEIPT = "boolq/generator/train.receipt.json"
 
 Verdict = str
@@ -29,12 +30,21 @@ ACTIONS: dict[str, Callable[[S3Client, str], object]] = {
     "read entry": lambda s3, bucket: s3.get_object(Bucket=bucket, Key=ENTRY),
     "write entry": lambda s3, bucket: s3.put_object(Bucket=bucket, Key=f"{ENTRY}.new", Body=b"-"),
     "delete entry": lambda s3, bucket: s3.delete_object(Bucket=bucket, Key=ENTRY),
+    "read checkpoint": lambda s3, bucket: s3.get_object(Bucket=bucket, Key=CHECKPOINT),
+    "write checkpoint": lambda s3, bucket: s3.put_object(Bucket=bucket, Key=CHECKPOINT, Body=b"-"),
     "write receipt": lambda s3, bucket: s3.put_object(Bucket=bucket, Key=RECEIPT, Body=b"-"),
 }
-READS = {"list", "read", "head", "read entry"}
-WRITES = {"write", "delete", "write entry", "delete entry", "write receipt"}
+READS = {"list", "read", "head", "read entry", "read checkpoint"}
+WRITES = {
+    "write",
+    "delete",
+    "write entry",
+    "delete entry",
+    "write checkpoint",
+    "write receipt",
+}
 ALLOWED: dict[tuple[str, str], set[str]] = {
-    ("custodian", "private"): {*READS, "write entry"},
+    ("custodian", "private"): {*READS, "write entry", "write checkpoint"},
     ("custodian", "releases"): READS | WRITES,
     ("custodian", "models"): READS,
     ("custodian", "outputs"): set(),
@@ -55,6 +65,7 @@ def filled(object_store: ObjectStore) -> ObjectStore:
     for bucket in policies.BUCKETS:
         root.put_object(Bucket=bucket, Key=RECORD, Body=b"{}")
         root.put_object(Bucket=bucket, Key=ENTRY, Body=b"{}")
+        root.put_object(Bucket=bucket, Key=CHECKPOINT, Body=b"-")
     return object_store
 
 

@@ -163,15 +163,19 @@ class Ground:
             "PALIMPSEST_TERMINATION_LOG": str(home / "termination-log"),
         }
 
-    def start(self, task: Task, attempt: int = 1) -> "Running":
+    def start(self, task: Task, attempt: int = 1, program: list[str] | None = None) -> "Running":
         """Run the stage program in a process of its own."""
         variables = self.environment(task, attempt)
         home = Path(variables["PALIMPSEST_SCRATCH"]).parent
         output = home / "output"
-        program = str(Path(sys.executable).with_name("palimpsest-stage"))
+        stage = [str(Path(sys.executable).with_name("palimpsest-stage"))]
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                [program], stdout=sink, stderr=sink, cwd=home, env={**os.environ, **variables}
+                program or stage,
+                stdout=sink,
+                stderr=sink,
+                cwd=home,
+                env={**os.environ, **variables},
             )
         return Running(process, output, home / "termination-log")
 

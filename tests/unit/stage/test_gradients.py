@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from unit.stage.tiny import LAYOUT, examples, tiny_model
 
-CLIP = 0.05
-
 
 def adapted(dtype: torch.dtype, hidden: int = 32) -> tuple[Any, Adapters]:
     model = tiny_model(hidden=hidden).to(dtype)
@@ -25,7 +23,7 @@ def adapted(dtype: torch.dtype, hidden: int = 32) -> tuple[Any, Adapters]:
     return model, adapters
 
 
-def reference(rows: list[list[int]]) -> Tensor:
+def reference(rows: list[list[int]], clip: float) -> Tensor:
     """A plain loop in float64: one example, no padding, W + scale B A, autograd, clip, sum."""
     _, adapters = adapted(torch.float32)
     scale = adapters.lora.alpha / adapters.lora.rank
@@ -50,18 +48,19 @@ def reference(rows: list[list[int]]) -> Tensor:
         predictions = logits[len(LAYOUT.start) - 1 : -1]
         loss = nn.functional.cross_entropy(predictions, torch.tensor(row))
         flat = torch.cat([g.flatten() for g in torch.autograd.grad(loss, leaves)])
-        total += flat * min(1.0, CLIP / float(flat.norm()))
+        total += flat * min(1.0, clip / float(flat.norm()))
     return total
 
 
+@pytest.mark.parametrize("clip", [0.05, 1e6], ids=["clipped", "whole"])
 @pytest.mark.parametrize("size", [1, 3, 11])
-def test_clipped_sum_equals_a_plain_autograd_loop(size: int) -> None:
+def test_clipped_sum_equals_a_plain_autograd_loop(size: int, clip: float) -> None:
     rows = examples(11)
     model, adapters = adapted(torch.float32)
     total = torch.zeros(adapters.size, dtype=torch.float64)
     for batch in micro_batches(rows, LAYOUT, size):
-        total += clipped_sum(per_example_gradients(model, adapters, batch), CLIP)
-    expected = reference(rows)
+        total += clipped_sum(per_example_gradients(model, adapters, batch), clip)
+    expected = reference(rows, clip)
     assert float((total - expected).norm() / expected.norm()) <= 1e-5
 
 

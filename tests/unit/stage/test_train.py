@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,6 +241,39 @@ def test_a_step_without_noise_is_the_clipped_sum_over_the_expected_batch() -> No
     assert float(sums[0].norm()) <= 10 * 0.5
     for other in sums[1:]:
         assert float((other - sums[0]).norm() / sums[0].norm()) < 1e-4
+
+
+def test_the_sampling_rate_is_the_declared_one_whatever_the_actual_count() -> None:
+    one = trainer(expected_batch_size=20)
+    rows, state = examples(10), one.initial()
+    drawn = sum(one.step(state, rows)[1] for _ in range(40))
+    # 400 chances at 20/200; six standard errors (false alarms: 2e-9).
+    assert abs(drawn - 40) < 6 * math.sqrt(400 * 0.1 * 0.9)
+
+
+def test_what_fails_or_prints_on_private_data_leaves_the_closed_word_alone(
+    ground: Ground, model_folder: Path
+) -> None:
+    task = training(ground, model_folder)
+    program = """
+import os
+from palimpsest_stage import main, train
+
+def reading(store, source, *rest):
+    uri = next(iter(store.list(source.uri)))
+    line = store.get(uri)[:40]
+    print(line, flush=True)
+    os.write(2, line)
+    raise RuntimeError(line)
+
+train.read_texts = reading
+main.main()
+"""
+    ended = ground.start(task, program=[sys.executable, "-c", program]).wait()
+    assert (ended.code, ended.outcome) == (70, "InternalError")
+    assert silent(ended)
+    assert SECRET not in ended.said
+    assert SECRET in ground.reports()[-1]["error"]
 
 
 @pytest.mark.parametrize(

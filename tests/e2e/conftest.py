@@ -1,0 +1,114 @@
+"""One run of the whole pipeline with a tiny model on a real node, with faults on the way."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+from cluster import parts, store
+from demo import denial, install, own_cluster, watch
+from demo.ground import Ground
+from e2e.run import Pipeline, bucket_as
+from e2e.specs import BLOCK, Specs
+
+WAIT_SECONDS = 420
+
+
+@pytest.fixture(scope="session")
+def ground() -> Ground:
+    """The cluster of this checkout with the product installed; it stays up."""
+    found = own_cluster.start()
+    install.install(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def specs(ground: Ground) -> Specs:
+    """Resources of this run alone: their records lie in a prefix that no journal knows yet."""
+    keys = ground.store.keys["root"]
+    root = store.client(
+        ground.store.endpoint_here, store.Credentials(keys.access_key, keys.secret_key)
+    )
+    parts.upload(root)
+    name = f"e2e-{secrets.token_hex(3)}"
+    for path in sorted(parts.questions().small.iterdir()):
+        root.upload_file(str(path), "private", f"{name}/{path.name}")
+    return Specs(name, ground.store, parts.tiny(), parts.minilm())
+
+
+@pytest.fixture(scope="session")
+def pipeline(
+    ground: Ground, specs: Specs, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pipeline]:
+    """Run it: the training's Job is deleted in mid-run, the operator's pod while sampling."""
+    run = Pipeline(ground, specs, bucket_as(ground, "root"))
+    tools = ground.tools
+    try:
+        # The budget last: what refers to it waits for it.
+        tools.apply(specs.yaml("generator", "dataset", "alignment", "budget"), "the pipeline")
+        run.deleted_job = _delete_training(run)
+        overspend = tmp_path_factory.mktemp("denied") / "generator.yaml"
+        overspend.write_text(specs.yaml("overspend"))
+        run.refused = denial.attempt(tools, overspend, specs.denied)
+        _await(lambda: _state(run, "sample") in ("Running", "Succeeded"), "the sample stage")
+        run.operator_before = _operators(run)
+        selector = ("-l", "app.kubernetes.io/name=palimpsest,app.kubernetes.io/component=operator")
+        tools.kubectl("-n", install.SYSTEM, "delete", "pod", *selector, "--wait=false")
+        run.resources = watch.until_ready(tools, specs.expected, WAIT_SECONDS)
+        run.operator_after = _operators(run)
+        yield run
+    finally:
+        _clean(run)
+
+
+def _delete_training(run: Pipeline) -> str:
+    """Delete the training's Job once it has declared two blocks; its name."""
+
+    def blocks() -> int:
+        with suppress(Exception):
+            return max((c.steps for c in run.replay().charges.values()), default=0)
+        return 0
+
+    _await(lambda: blocks() >= 2 * BLOCK, "two blocks of training")
+    jobs = run.ground.tools.get("jobs", "-n", install.CUSTODY)["items"]
+    (name,) = (
+        job["metadata"]["name"]
+        for job in jobs
+        if job["metadata"]["name"].startswith(f"{run.specs.name}-train-")
+    )
+    run.ground.tools.kubectl("-n", install.CUSTODY, "delete", "job", name, "--wait=false")
+    return str(name)
+
+
+def _state(run: Pipeline, stage: str) -> str:
+    for resource in watch.fetch(run.ground.tools):
+        if resource["metadata"]["name"] == run.specs.name:
+            for found in watch.stages(resource):
+                if found.name == stage:
+                    return found.state
+    return ""
+
+
+def _operators(run: Pipeline) -> set[str]:
+    selector = "app.kubernetes.io/name=palimpsest,app.kubernetes.io/component=operator"
+    items = run.ground.tools.get("pods", "-n", install.SYSTEM, "-l", selector)["items"]
+    return {item["metadata"]["uid"] for item in items}
+
+
+def _await(happened: Callable[[], bool], what: str, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"{what}: not seen in {seconds:.0f} s"
+        time.sleep(0.5)
+
+
+def _clean(run: Pipeline) -> None:
+    tools, name = run.ground.tools, run.specs.name
+    for kind in ("alignmentrun", "syntheticdataset", "privategenerator"):
+        delete = ("delete", kind, name, "--ignore-not-found", "--timeout=60s")
+        tools.kubectl("-n", install.TENANT, *delete)
+    tools.kubectl("annotate", "privacybudget", name, "palimpsest.dev/confirm-delete=true")
+    tools.kubectl("delete", "privacybudget", name, "--ignore-not-found", "--timeout=60s")

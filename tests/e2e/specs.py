@@ -1,0 +1,154 @@
+"""The pipeline's resources, as small as they can be and still run every stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from cluster.parts import Model
+from demo.ground import Store
+from demo.install import CUSTODY, TENANT
+
+RECORDS = 256
+STEPS, BLOCK, RESTARTS = 400, 50, 1
+
+
+@dataclass(frozen=True)
+class Specs:
+    """All resources of one run carry its name."""
+
+    name: str
+    store: Store
+    model: Model
+    embedder: Model
+
+    @property
+    def data(self) -> str:
+        """Where the private records lie."""
+        return f"s3://private/{self.name}/"
+
+    @property
+    def releases(self) -> str:
+        """Where the releases go."""
+        return f"s3://releases/{self.name}/"
+
+    @property
+    def outputs(self) -> str:
+        """Where the tenant's artifacts go."""
+        return f"s3://outputs/{self.name}/"
+
+    @property
+    def denied(self) -> str:
+        """Name of the generator that overspends."""
+        return f"{self.name}-denied"
+
+    @property
+    def expected(self) -> set[tuple[str, str]]:
+        """Kinds and names that must become Ready."""
+        kinds = ("PrivacyBudget", "PrivateGenerator", "SyntheticDataset", "AlignmentRun")
+        return {(kind, self.name) for kind in kinds}
+
+    def yaml(self, *names: str) -> str:
+        """The resources called so, as one YAML stream."""
+        return yaml.safe_dump_all([getattr(self, f"_{name}")() for name in names])
+
+    def _storage(self, secret: str) -> dict[str, Any]:
+        return {
+            "endpoint": self.store.endpoint,
+            "region": self.store.region,
+            "auth": {"type": "Secret", "secretName": secret},
+            "egress": [{"cidr": self.store.cidr, "ports": [int(self.store.port)]}],
+        }
+
+    def _resource(self, kind: str, spec: dict[str, Any], name: str = "") -> dict[str, Any]:
+        metadata = {"name": name or self.name}
+        if kind != "PrivacyBudget":
+            metadata["namespace"] = TENANT
+        return {
+            "apiVersion": "palimpsest.dev/v1alpha1",
+            "kind": kind,
+            "metadata": metadata,
+            "spec": spec,
+        }
+
+    def _budget(self) -> dict[str, Any]:
+        return self._resource(
+            "PrivacyBudget",
+            {
+                "dataset": {
+                    "uri": self.data,
+                    "textField": "instruction",
+                    "records": RECORDS,
+                    "storage": self._storage("custodian-store"),
+                },
+                "limit": {"epsilon": "4.5", "delta": "1e-3"},
+                "plan": {
+                    "trainings": [
+                        {"epsilon": "4", "batchSize": 32, "steps": STEPS + RESTARTS * BLOCK}
+                    ],
+                    "histograms": [{"noiseMultiplier": "10"}],
+                },
+                "custodian": {"namespace": CUSTODY},
+                "releases": {"uri": self.releases, "storage": self._storage("custodian-store")},
+                "allowedNamespaces": {"names": [TENANT]},
+                "allowedModels": [_ref(self.model), _ref(self.embedder)],
+            },
+        )
+
+    def _generator(self, name: str = "") -> dict[str, Any]:
+        return self._resource(
+            "PrivateGenerator",
+            {
+                "budgetRef": {"name": self.name},
+                "privacy": {"epsilon": "4"},
+                "baseModel": _ref(self.model),
+                "training": {
+                    "prompt": "Q:",
+                    "expectedBatchSize": 32,
+                    "microBatchSize": 16,
+                    "steps": STEPS,
+                    "maxLength": 32,
+                    "checkpointInterval": BLOCK,
+                    "restarts": RESTARTS,
+                    "precision": "float32",
+                },
+            },
+            name,
+        )
+
+    def _overspend(self) -> dict[str, Any]:
+        return self._generator(self.denied)
+
+    def _dataset(self) -> dict[str, Any]:
+        return self._resource(
+            "SyntheticDataset",
+            {
+                "generatorRef": {"name": self.name},
+                "sampling": {"count": 64, "shards": 2, "batchSize": 32, "maxLength": 12},
+                "resampling": {"size": 24, "clusters": 4, "embedder": _ref(self.embedder)},
+                "annotation": {"model": _ref(self.model), "maxNewTokens": 8, "batchSize": 8},
+                "output": {
+                    "uri": f"{self.outputs}data/",
+                    "storage": self._storage("tenant-store"),
+                },
+            },
+        )
+
+    def _alignment(self) -> dict[str, Any]:
+        return self._resource(
+            "AlignmentRun",
+            {
+                "datasetRef": {"name": self.name},
+                "baseModel": _ref(self.model),
+                "sft": {"batchSize": 8, "maxLength": 48, "loraRank": 2},
+                "output": {
+                    "uri": f"{self.outputs}model/",
+                    "storage": self._storage("tenant-store"),
+                },
+            },
+        )
+
+
+def _ref(model: Model) -> dict[str, str]:
+    return {"uri": model.uri, "digest": model.digest}
