@@ -46,7 +46,7 @@ crds: venv ## Generate crds/ from the API models, and the chart's copy.
 
 .PHONY: test
 test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: e2e
 e2e: venv ## The pipeline with a tiny model on a real node, and a few faults.

@@ -25,7 +25,9 @@ def fetch_model(bucket: Bucket, uri: str, digest: str, target: Path) -> Path:
 
 def language_model(folder: Path) -> tuple[Any, Any]:
     """(model, tokenizer), float32."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - 4 s
+    from transformers import AutoModelForCausalLM, AutoTokenizer, logging  # noqa: PLC0415 - 4 s
+
+    logging.disable_progress_bar()
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.eval().requires_grad_(False), AutoTokenizer.from_pretrained(folder)
@@ -120,7 +122,9 @@ def answer(model: Any, tokenizer: Any, questions: Sequence[str], length: int) ->
 @torch.no_grad()
 def embed(folder: Path, texts: Sequence[str]) -> torch.Tensor:
     """Sentence embeddings (n, d): mean of token states, unit length."""
-    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - 4 s
+    from transformers import AutoModel, AutoTokenizer, logging  # noqa: PLC0415 - 4 s
+
+    logging.disable_progress_bar()
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
