@@ -19,8 +19,16 @@ venv: ## Make .venv from uv.lock; a no-op when it is.
 setup: venv ## Fetch and build all that the cluster and the tests need.
 	@$(PYTHON) -m cluster setup
 
+# Told before minutes of set-up, not after them.
+.PHONY: ground
+ground:
+	@if [ "$$(uname -s)" != Linux ] || [ "$$(id -u)" != 0 ]; then \
+	  echo "error: a cluster of our own needs Linux and root: use sudo, or set KUBECONFIG for make demo" >&2; \
+	  exit 1; \
+	fi
+
 .PHONY: up
-up: venv ## Bring up a real Kubernetes and an object store on this machine.
+up: ground venv ## Bring up a real Kubernetes and an object store on this machine.
 	@$(PYTHON) -m cluster up
 
 .PHONY: down
@@ -28,7 +36,7 @@ down: ## Take the cluster down and leave nothing behind.
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m cluster down; else python3 -m cluster down; fi
 
 .PHONY: demo
-demo: venv ## Run the whole pipeline on a real cluster, with real data; ends with a report.
+demo: $(if $(KUBECONFIG),,ground) venv ## Run the whole pipeline on a real cluster, with real data; ends with a report.
 	@$(PYTHON) -m demo
 
 .PHONY: lint
@@ -49,7 +57,7 @@ test: venv ## All tests that need no node: units, the ledger's store, the chart,
 	$(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: e2e
-e2e: venv ## The pipeline with a tiny model on a real node, and a few faults.
+e2e: ground venv ## The pipeline with a tiny model on a real node, and a few faults.
 	$(BIN)/pytest tests/e2e
 
 .PHONY: e2e-full

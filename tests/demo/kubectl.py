@@ -49,7 +49,7 @@ class Tools:
         """`kubectl apply -f -`; what it said. Raises DemoError."""
         answer = self.kubectl("apply", "-f", "-", stdin=manifests)
         if answer.code:
-            raise DemoError(f"applying {what} failed: {last_line(answer.err)}")
+            raise DemoError(f"applying {what} failed: {answer.err.strip()}")
         return answer.out
 
     def _run(self, command: list[str], stdin: str | None, timeout: float) -> Answer:

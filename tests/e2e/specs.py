@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from cluster.parts import Model
 from demo.ground import Store
 from demo.install import CUSTODY, TENANT
@@ -50,8 +50,11 @@ class Specs:
         return {(kind, self.name) for kind in kinds}
 
     def yaml(self, *names: str) -> str:
-        """The resources called so, as one YAML stream."""
-        return yaml.safe_dump_all([getattr(self, f"_{name}")() for name in names])
+        """The resources called so, as one YAML stream.
+
+        Of JSON documents: 1e-3 without quotes is a string to one YAML library, a number to another.
+        """
+        return "\n---\n".join(json.dumps(getattr(self, f"_{name}")()) for name in names)
 
     def _storage(self, secret: str) -> dict[str, Any]:
         return {
@@ -141,7 +144,7 @@ class Specs:
             {
                 "datasetRef": {"name": self.name},
                 "baseModel": _ref(self.model),
-                "sft": {"batchSize": 8, "maxLength": 48, "loraRank": 2},
+                "sft": {"batchSize": 8, "maxLength": 256, "loraRank": 2},
                 "output": {
                     "uri": f"{self.outputs}model/",
                     "storage": self._storage("tenant-store"),

@@ -19,3 +19,7 @@ class ChargeRefused(StageError):  # noqa: N818 - named as the outcome is
 
 class ModelUnsuitable(StageError):  # noqa: N818 - named as the outcome is
     """The model cannot be used here."""
+
+
+class DatasetUnsuitable(StageError):  # noqa: N818 - an outcome, named as it is told
+    """A public data set holds no example that can be learnt from."""

@@ -20,7 +20,13 @@ from palimpsest.ledger import LedgerError
 from palimpsest.storage import AccessDenied, NotFound, StoreError
 from pydantic import ValidationError
 
-from palimpsest_stage.errors import ChargeRefused, InputMismatch, InvalidTask, ModelUnsuitable
+from palimpsest_stage.errors import (
+    ChargeRefused,
+    DatasetUnsuitable,
+    InputMismatch,
+    InvalidTask,
+    ModelUnsuitable,
+)
 from palimpsest_stage.private.custody import write_report
 from palimpsest_stage.runtime import Context
 
@@ -106,6 +112,7 @@ _OUTCOMES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Ou
     (InvalidTask, Outcome.INVALID_TASK),
     ((InputMismatch, NotFound), Outcome.INPUT_MISMATCH),
     (ModelUnsuitable, Outcome.MODEL_UNSUITABLE),
+    (DatasetUnsuitable, Outcome.DATASET_UNSUITABLE),
     ((ChargeRefused, LedgerError), Outcome.CHARGE_REFUSED),
     (AccessDenied, Outcome.ACCESS_DENIED),
     (StoreError, Outcome.STORE_UNAVAILABLE),

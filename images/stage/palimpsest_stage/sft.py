@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from palimpsest_stage.annotate import answer
-from palimpsest_stage.errors import InputMismatch, InvalidTask
+from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch
 from palimpsest_stage.models import load_causal, suit_length
 from palimpsest_stage.runtime import Context, write_json
 
@@ -24,7 +24,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     parameters = context.parameters(SftParameters)
     rows = [row for row in context.instructions("dataset") if row.get("answer")]
     if not rows:
-        raise InvalidTask("dataset: no row has an answer; give the data set an annotation")
+        raise DatasetUnsuitable("no row has an answer")
     prompts = read_prompts(context, parameters.evaluation_count)
     model, tokenizer = load_causal(context.model("base"), "bfloat16")
     before = _answers(model, tokenizer, prompts)
@@ -109,6 +109,8 @@ def fine_tune(
         ),
         callbacks=[_Progress(context)],
     )
+    if len(trainer.train_dataset) == 0:
+        raise DatasetUnsuitable(f"no answer begins within {parameters.max_length} tokens")
     trainer.train()
     curve = [
         {"step": entry["step"], "loss": entry["loss"]}

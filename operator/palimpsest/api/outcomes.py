@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     ACCESS_DENIED = "AccessDenied"
     CHARGE_REFUSED = "ChargeRefused"
     MODEL_UNSUITABLE = "ModelUnsuitable"
+    DATASET_UNSUITABLE = "DatasetUnsuitable"
     OUT_OF_RESOURCES = "OutOfResources"
     INTERNAL_ERROR = "InternalError"
 
@@ -30,6 +31,7 @@ EXIT_CODES: dict[Outcome, int] = {
     Outcome.INVALID_TASK: 64,
     Outcome.INPUT_MISMATCH: 65,
     Outcome.MODEL_UNSUITABLE: 66,
+    Outcome.DATASET_UNSUITABLE: 67,
     Outcome.OUT_OF_RESOURCES: 71,
     Outcome.ACCESS_DENIED: 77,
     Outcome.CHARGE_REFUSED: 78,
@@ -48,6 +50,10 @@ MESSAGES: dict[Outcome, str] = {
     Outcome.MODEL_UNSUITABLE: (
         "The model cannot be used here: it must be a causal language model in safetensors whose "
         "linear layers include the adapters' targets."
+    ),
+    Outcome.DATASET_UNSUITABLE: (
+        "No example can be learnt from: the data set has no answers (spec.annotation), or none "
+        "begins within spec.sft.maxLength."
     ),
     Outcome.OUT_OF_RESOURCES: "Memory or scratch space ran out: raise spec.compute.",
     Outcome.INTERNAL_ERROR: (
