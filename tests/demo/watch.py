@@ -16,6 +16,8 @@ MANAGED = "app.kubernetes.io/managed-by=palimpsest"
 POLL_SECONDS = 2.0
 # What is stuck for this long does not come loose by itself: a budget's first seconds may look so.
 STUCK_SECONDS = 25.0
+# A Job's end may be told this much later than its artifact.
+END_SECONDS = 45.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ def ready(resource: Mapping[str, Any]) -> bool:
     status = resource.get("status", {})
     current = status.get("observedGeneration") == resource["metadata"]["generation"]
     return current and condition(resource, "Ready").get("status") == "True"
+
+
+def ended(resource: Mapping[str, Any]) -> bool:
+    """Whether every stage's Job is known to have ended: its artifact is there before that."""
+    return all(stage.seconds is not None for stage in stages(resource) if stage.job)
 
 
 def stuck(resource: Mapping[str, Any]) -> str:
@@ -112,13 +119,15 @@ def until_ready(
 
     Raises DemoError when one is stuck, its stage failed, or the time is over.
     """
-    live, began, first_stuck = Live(), time.monotonic(), None
+    live, began, first_stuck, first_ready = Live(), time.monotonic(), None, None
     while True:
         elapsed = time.monotonic() - began
         resources = [r for r in fetch(tools) if (r["kind"], r["metadata"]["name"]) in names]
         live.show(_rows(resources), elapsed)
         if len(resources) == len(names) and all(map(ready, resources)):
-            return resources
+            first_ready = elapsed if first_ready is None else first_ready
+            if all(map(ended, resources)) or elapsed - first_ready > END_SECONDS:
+                return resources
         during(resources)
         troubles = [trouble for trouble in map(stuck, resources) if trouble]
         first_stuck = (first_stuck or elapsed) if troubles else None
