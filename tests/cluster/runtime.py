@@ -33,7 +33,7 @@ class Runtime:
     def names(self) -> set[str]:
         return set(self._run("images", "ls", "-q").split())
 
-    def add(self, layout: Layout) -> None:
+    def add(self, layout: Layout, attempts: int = 3) -> None:
         """Imports an image under its name and its reference by digest, unless it is there."""
         listed = self._run("images", "ls", f"name=={layout.name}")
         if layout.digest in listed and layout.reference in self.names():
@@ -62,6 +62,10 @@ class Runtime:
             pass  # its error says why
         error = importer.stderr.read().decode(errors="replace").strip()
         if importer.wait() != 0:
+            if attempts > 1:
+                # A lent blob belongs to no image yet: containerd's collector may have been faster.
+                self.add(layout, attempts - 1)
+                return
             raise ClusterError(f"importing {layout.name} failed: {error.splitlines()[-1:]}")
 
     def _lend(self, digest: str, path: Path) -> bool:
