@@ -67,7 +67,7 @@ class _AdaptedLinear(torch.autograd.Function):
         hidden = x @ a.T
         ctx.save_for_backward(x, a, b, hidden)
         ctx.layer, ctx.sink = layer, sink
-        return layer.base(x).add_(hidden @ b.T)  # type: ignore[no-any-return]
+        return _add_product(layer.base(x), hidden, b.T)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -78,8 +78,14 @@ class _AdaptedLinear(torch.autograd.Function):
         sink.add(layer.offset + a.numel(), torch.bmm(grad.transpose(1, 2), hidden), layer.scale)
         back = None
         if ctx.needs_input_grad[0]:
-            back = (grad @ layer.base.weight).add_(inner @ a)
+            back = _add_product(grad @ layer.base.weight, inner, a)
         return back, None, None, None, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """total + left @ right, in place and in one pass over `total` (examples, tokens, features)."""
+    total.view(-1, total.shape[-1]).addmm_(left.flatten(0, 1), right)
+    return total
 
 
 class LoraLinear(nn.Module):

@@ -17,6 +17,7 @@ from palimpsest_stage.runtime import Context, write_json
 
 ANSWER_TOKENS = 48
 ANSWER_BATCH = 16
+IGNORED = -100
 
 
 def run(context: Context, _report: dict[str, Any]) -> None:
@@ -78,7 +79,7 @@ def fine_tune(
             for row in rows
         ]
     )
-    trainer = SFTTrainer(
+    trainer = Trainer(
         model=model,
         processing_class=tokenizer,
         train_dataset=data,
@@ -118,6 +119,40 @@ def fine_tune(
         if "loss" in entry
     ]
     return trainer.model.merge_and_unload().eval(), curve
+
+
+class Trainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer with a loss that suits a processor."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The same mean over the answers' tokens.
+
+        TRL's fused head bounds an accelerator's memory by walking over every position in small
+        pieces, prompts and padding included; on a processor that is more than half of a step.
+        """
+        if model.device.type != "cpu":
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs["labels"][:, 1:]
+        wanted = (labels != IGNORED).any(0).nonzero()[:, 0]
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            logits_to_keep=wanted,
+            use_cache=False,
+        )
+        targets = labels[:, wanted]
+        known = targets != IGNORED
+        losses = torch.nn.functional.cross_entropy(
+            outputs.logits[known].float(), targets[known], reduction="sum"
+        )
+        loss = losses / (known.sum() if num_items_in_batch is None else num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]
