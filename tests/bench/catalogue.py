@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -13,38 +13,15 @@ from bench.harness import Benchmark, Measure
 
 ROWS, NEW_TOKENS = 64, 24
 EXAMPLES, TOKENS = 32, 24
-
-
-@cache
-def _config() -> Any:
-    from transformers import LlamaConfig  # noqa: PLC0415 - 4 s
-
-    return LlamaConfig(
-        vocab_size=49_152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        tie_word_embeddings=True,
-        max_position_embeddings=2048,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
+PAIRS, PAIR_TOKENS = 16, 96
 
 
 def _model() -> Any:
-    """SmolLM2-135M's shape with random weights, bfloat16.
+    """The demo's generator, SmolLM2-135M, in bfloat16."""
+    from cluster import parts  # noqa: PLC0415
+    from palimpsest_stage.models import load_causal  # noqa: PLC0415 - 4 s
 
-    The embeddings are scaled so that a nucleus holds tens of tokens, as a trained model's does.
-    """
-    from transformers import LlamaForCausalLM  # noqa: PLC0415
-
-    torch.manual_seed(1)
-    model = LlamaForCausalLM(_config())
-    with torch.no_grad():
-        model.get_input_embeddings().weight.mul_(6.0)
-    return model.to(torch.bfloat16).eval().requires_grad_(False)
+    return load_causal(parts.smollm2().folder, "bfloat16")[0]
 
 
 def _rate(amount: int, work: Callable[[], object]) -> float:
@@ -61,7 +38,7 @@ def _decode() -> tuple[Measure, Measure]:
     randomness = torch.Generator().manual_seed(3)
     choose = nucleus(1.0, 0.95, randomness)
     # No token ends a row: both sides make the same number of tokens.
-    never = _config().vocab_size
+    never = model.config.vocab_size
 
     def ours() -> float:
         return _rate(
@@ -97,10 +74,12 @@ def _train() -> tuple[Measure, Measure]:
     from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean  # noqa: PLC0415
     from palimpsest_stage.gradients import micro_batches, per_example_gradients  # noqa: PLC0415
     from palimpsest_stage.lora import Adapters  # noqa: PLC0415
+    from palimpsest_stage.models import suit_length  # noqa: PLC0415
     from palimpsest_stage.text import Layout  # noqa: PLC0415
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415
 
     private = _model()
+    suit_length(private, TOKENS)
     adapters = Adapters(private, Lora(rank=4))
     shape = Layout((1,), "", 2, TOKENS)
     rows = [row[1:].tolist() for row in _batch()]
@@ -122,6 +101,58 @@ def _train() -> tuple[Measure, Measure]:
         plain(input_ids=tokens, labels=tokens).loss.backward()
 
     return lambda: _rate(EXAMPLES, dp_step), lambda: _rate(EXAMPLES, step)
+
+
+def _fine_tuning() -> tuple[Measure, Measure]:
+    import tempfile  # noqa: PLC0415
+
+    from cluster import parts  # noqa: PLC0415
+    from datasets import Dataset  # noqa: PLC0415
+    from palimpsest_stage.models import load_causal, suit_length  # noqa: PLC0415
+    from palimpsest_stage.sft import Trainer  # noqa: PLC0415
+    from peft import LoraConfig  # noqa: PLC0415
+    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
+
+    model, tokenizer = load_causal(parts.smollm2().folder, "bfloat16")
+    suit_length(model, PAIR_TOKENS)
+    questions = parts.questions().held_out.read_text().splitlines()[: 2 * PAIRS]
+    texts = [json.loads(line)["instruction"] for line in questions]
+    trainer = Trainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(
+            [
+                {
+                    "prompt": [{"role": "user", "content": texts[index]}],
+                    "completion": [{"role": "assistant", "content": 3 * texts[-index - 1]}],
+                }
+                for index in range(PAIRS)
+            ]
+        ),
+        args=SFTConfig(
+            output_dir=tempfile.gettempdir(),
+            per_device_train_batch_size=PAIRS,
+            max_length=PAIR_TOKENS,
+            completion_only_loss=True,
+            gradient_checkpointing=False,
+            bf16=False,
+            use_cpu=True,
+            report_to=[],
+        ),
+        peft_config=LoraConfig(
+            r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+
+    def step(compute: Callable[..., Any]) -> None:
+        trainer.model.zero_grad()
+        compute(trainer, trainer.model, dict(batch)).backward()
+
+    return (
+        lambda: _rate(PAIRS, lambda: step(Trainer.compute_loss)),
+        lambda: _rate(PAIRS, lambda: step(SFTTrainer.compute_loss)),
+    )
 
 
 def _gate() -> tuple[Measure, Measure]:
@@ -162,27 +193,38 @@ BENCHMARKS = (
         "decode",
         "tokens/s",
         "higher",
-        f"decode loop, {ROWS} rows, nucleus 0.95, SmolLM2-135M's shape, bfloat16",
+        f"decode loop, {ROWS} rows, nucleus 0.95, SmolLM2-135M, bfloat16",
         "transformers.generate, the same",
-        2.0,
+        1.5,
         _decode,
     ),
     Benchmark(
         "dp-step",
         "examples/s",
         "higher",
-        f"DP-SGD gradient, LoRA rank 4, every linear layer, {EXAMPLES} x {TOKENS} tokens, bfloat16",
+        f"DP-SGD gradient, LoRA rank 4 on every linear layer, {EXAMPLES} x {TOKENS} tokens, "
+        "SmolLM2-135M, bfloat16",
         "PEFT's LoRA gradient without privacy, the same",
         0.7,
         _train,
+    ),
+    Benchmark(
+        "sft-step",
+        "pairs/s",
+        "higher",
+        f"gradient of fine-tuning, LoRA rank 8, {PAIRS} pairs of at most {PAIR_TOKENS} tokens, "
+        "SmolLM2-135M, bfloat16",
+        "TRL's own loss, the same",
+        1.5,
+        _fine_tuning,
     ),
     Benchmark(
         "gate-price",
         "ms",
         "lower",
         "price of a training at the gate's order, 80-digit decimals",
-        "dp-accounting's RdpAccountant at the same order",
-        0.5,
+        "dp-accounting's RdpAccountant at the same order, in double precision",
+        0.2,
         _gate,
     ),
 )

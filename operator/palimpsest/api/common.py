@@ -72,8 +72,9 @@ class ModelRef(ApiModel):
 class ResourceRequirements(ApiModel):
     """Kubernetes resource requests and limits."""
 
+    # A pod that requests nothing is starved first and evicted first; in custody that costs privacy.
     requests: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(
-        default_factory=dict
+        {"cpu": "500m", "memory": "1Gi"}
     )
     limits: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(default_factory=dict)
 
