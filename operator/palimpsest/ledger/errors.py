@@ -11,3 +11,11 @@ class Denied(LedgerError):  # noqa: N818 - the ledger's word for it
 
 class JournalTampered(LedgerError):  # noqa: N818 - a finding, not a fault
     """The journal contradicts itself or what was remembered of it."""
+
+
+class JournalShortened(JournalTampered):
+    """An entry that is remembered is no longer there."""
+
+
+class EntryChanged(JournalTampered):
+    """An entry is not the one that is remembered."""

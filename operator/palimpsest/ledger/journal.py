@@ -1,7 +1,8 @@
 """The journal in the store: the sequence number is the lock, taken by a conditional write."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Protocol
@@ -34,11 +35,12 @@ from palimpsest.ledger.entries import (
     invalid,
     parse,
 )
-from palimpsest.ledger.errors import JournalTampered, LedgerError
+from palimpsest.ledger.errors import EntryChanged, JournalShortened, JournalTampered, LedgerError
 from palimpsest.ledger.identity import charge_id
 from palimpsest.ledger.nesting import entry as entry_uri
 from palimpsest.ledger.nesting import has_inside, location, refuse_inside
-from palimpsest.ledger.state import Charge, LedgerState
+from palimpsest.ledger.reading import confirm, follow
+from palimpsest.ledger.state import Charge, Head, LedgerState
 from palimpsest.privacy.mechanisms import Mechanism
 from palimpsest.storage import NotFound, StoreUnavailable, canonical_prefix
 
@@ -49,7 +51,7 @@ class EntryStore(Protocol):
     """What the journal needs of a store."""
 
     def get(self, uri: str) -> bytes:
-        """The object. Raises NotFound."""
+        """The object. Raises NotFound. May be called from several threads at once."""
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Create the object; False if it exists. Raises StoreUnavailable if unknown."""
@@ -71,24 +73,32 @@ class Journal:
         self.uri = canonical_prefix(data_uri)
         self.location = location(self.uri)
         self.state = LedgerState()
+        self._digests: list[str] = []
 
     def refresh(self) -> LedgerState:
-        """Read on from the last entry known. Raises LedgerError, StoreError."""
-        while True:
-            try:
-                data = self._store.get(self._entry(self._next()))
-            except NotFound:
-                return self.state
-            self._take(data)
+        """Read on from the last entry known. Raises LedgerError, StoreError.
 
-    def expect(self, sequence: int, entry_digest: str) -> None:
-        """Raises JournalTampered unless the journal still holds a remembered entry."""
-        try:
-            data = self._store.get(self._entry(sequence))
-        except NotFound:
-            raise JournalTampered(f"entry {sequence} was there before and is gone") from None
-        if digest(data) != entry_digest:
-            raise JournalTampered(f"entry {sequence} is not the one that was there before")
+        JournalTampered when the last entry known is gone or is another one.
+        """
+        if self.state.head is not None:
+            confirm(self._store, self.uri, self.state.head)
+        with closing(follow(self._get, self._next())) as entries:
+            for data in entries:
+                self._take(data)
+        return self.state
+
+    def check(self, anchors: Iterable[Head]) -> None:
+        """Compare what was read with what others remember of it; asks the store nothing.
+
+        Raises JournalShortened for an entry beyond the last, EntryChanged for another one.
+        """
+        for anchor in anchors:
+            if anchor.sequence >= len(self._digests):
+                raise JournalShortened(
+                    f"entry {anchor.sequence} is remembered, but the journal {self._length()}"
+                )
+            if anchor.sequence < 0 or self._digests[anchor.sequence] != anchor.digest:
+                raise EntryChanged(f"entry {anchor.sequence} is not the one that is remembered")
 
     def open(self, data: DataIdentity, limit: LimitBody, order: int) -> LedgerState:
         """Open the journal, or find it open; a lower epsilon tightens it. Raises LedgerError."""
@@ -265,10 +275,18 @@ class Journal:
             entry = parse(data)
         except LedgerError as error:
             raise LedgerError(f"{self._entry(self._next())}: {error}") from error
-        state = self.state.apply(entry, digest(data))
+        entry_digest = digest(data)
+        state = self.state.apply(entry, entry_digest)
         if state.data is None or state.data.uri != self.uri:
             raise JournalTampered(f"{self.location}: holds the journal of other data")
         self.state = state
+        self._digests.append(entry_digest)
+
+    def _length(self) -> str:
+        return f"ends with entry {len(self._digests) - 1}" if self._digests else "is empty"
+
+    def _get(self, sequence: int) -> bytes:
+        return self._store.get(self._entry(sequence))
 
     def _next(self) -> int:
         return self.state.head.sequence + 1 if self.state.head else 0

@@ -37,11 +37,10 @@ def entry(uri: str, sequence: int) -> str:
 
 def refuse_inside(store: MarkStore, uri: str) -> None:
     """Before opening: raises LedgerError if a prefix above has a journal; else marks them all."""
-    above = _above(uri)
-    _refuse_journals(store, uri, above)
-    for prefix in above:
+    refuse_below(store, uri)
+    for prefix in _above(uri):
         store.put_if_absent(location(prefix) + MARK, b"")
-    _refuse_journals(store, uri, above)
+    refuse_below(store, uri)
 
 
 def has_inside(store: MarkStore, uri: str) -> bool:
@@ -49,8 +48,9 @@ def has_inside(store: MarkStore, uri: str) -> bool:
     return _exists(store, location(uri) + MARK)
 
 
-def _refuse_journals(store: MarkStore, uri: str, above: list[str]) -> None:
-    for prefix in above:
+def refuse_below(store: MarkStore, uri: str) -> None:
+    """Raises LedgerError naming the prefix above that has a journal, if one has."""
+    for prefix in _above(uri):
         if _exists(store, entry(prefix, 0)):
             raise LedgerError(
                 f"uri: {uri} lies inside {prefix}, which has a journal; make that budget the one "

@@ -1,9 +1,11 @@
 """What a journal says: a pure replay that checks every rule at every entry."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from heapq import nlargest
 from typing import Literal
+
+from immutables import Map
 
 from palimpsest.ledger.entries import (
     COMPARTMENT,
@@ -25,7 +27,11 @@ from palimpsest.ledger.entries import (
 from palimpsest.ledger.errors import Denied, JournalTampered, LedgerError
 from palimpsest.ledger.identity import charge_id
 from palimpsest.privacy.gate import cost_of_steps, renyi_cost, rho, worst_steps
-from palimpsest.privacy.mechanisms import Mechanism, PoissonSubsampledGaussian
+from palimpsest.privacy.mechanisms import (
+    DiscreteGaussian,
+    Mechanism,
+    PoissonSubsampledGaussian,
+)
 from palimpsest.storage import canonical_prefix
 
 Status = Literal["reserved", "started", "committed", "released"]
@@ -41,7 +47,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Charge:
-    """One charge. `cost` is what is reserved, or what was committed in the end (units)."""
+    """One charge. `cost` is what is reserved, or what was committed in the end (units).
+
+    `reserved`, `started` and `settled` are the sequence numbers of its last `reserve`, of its last
+    `start` and of its `commit`. `blocks` counts the blocks intended so far, each once;
+    `next_block` is the one that its present attempt must intend next, None before its first.
+    """
 
     id: str
     status: Status
@@ -51,10 +62,15 @@ class Charge:
     mechanism: Mechanism
     restarts: int
     block_steps: int
+    reserved: int
     attempts: int = 0
+    blocks: int = 0
+    next_block: int | None = None
     intended_steps: int = 0
     intended_cost: int = 0
     basis: Basis | None = None
+    started: int | None = None
+    settled: int | None = None
 
     @property
     def active(self) -> bool:
@@ -74,13 +90,19 @@ class LedgerState:
     limit_units: int = 0
     committed: int = 0
     reserved: int = 0
-    charges: Mapping[str, Charge] = field(default_factory=dict)
+    # Shared between states: an entry costs the same however many charges there are.
+    charges: Map[str, Charge] = field(default_factory=Map)
     tombstoned: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether there is an `open` entry."""
         return self.head is not None
+
+    @property
+    def _next(self) -> int:
+        """The sequence number of the entry whose body is being applied."""
+        return self.head.sequence + 1 if self.head else 0
 
     @property
     def left(self) -> int:
@@ -90,6 +112,14 @@ class LedgerState:
     def price(self, mechanism: Mechanism) -> int:
         """Units that a reservation of the mechanism takes."""
         return renyi_cost(mechanism, self.order)
+
+    def fits(self, mechanism: Mechanism) -> bool:
+        """Whether a reservation of the mechanism would still be granted, were it the next entry."""
+        return not self.tombstoned and self.price(mechanism) <= self.left
+
+    def latest(self, count: int) -> list[Charge]:
+        """The charges reserved last, the newest first."""
+        return nlargest(count, self.charges.values(), key=lambda charge: charge.reserved)
 
     def intent_cost(self, charge: Charge, steps: int) -> int:
         """Units that a block of `steps` adds to what a charge has intended so far."""
@@ -197,7 +227,7 @@ class LedgerState:
             raise LedgerError(f"mechanism.records: must be the declared {self.data.records}")
         if body.cost != self.price(body.mechanism):
             raise LedgerError("cost: not the mechanism's cost at the gate's order")
-        if body.cost > self.left:
+        if not self.fits(body.mechanism):
             raise Denied(
                 f"the reservation needs {_percent(body.cost, self.limit_units)} of the gate; "
                 f"{_percent(self.left, self.limit_units)} is left"
@@ -211,6 +241,7 @@ class LedgerState:
             mechanism=body.mechanism,
             restarts=body.restarts,
             block_steps=body.blockSteps,
+            reserved=self._next,
         )
         return self._with(charge, reserved=body.cost)
 
@@ -220,12 +251,21 @@ class LedgerState:
             raise LedgerError(f"attempt: {body.attempt} was started before or is out of turn")
         if body.attempt > charge.restarts + 1:
             raise LedgerError(f"attempt: only {charge.restarts} restarts were reserved")
-        return self._with(replace(charge, status="started", attempts=body.attempt))
+        return self._with(
+            replace(
+                charge,
+                status="started",
+                attempts=body.attempt,
+                started=self._next,
+                next_block=None,
+            )
+        )
 
     def _intent(self, body: Intent) -> "LedgerState":
         charge = self._active(body.charge)
         if charge.attempts == 0 or body.attempt != charge.attempts:
             raise LedgerError("attempt: not the one that started last")
+        _check_block(charge, body.block)
         if body.steps > charge.block_steps:
             raise LedgerError(f"steps: a block has at most {charge.block_steps}")
         steps = _intended_steps(charge, body.steps)
@@ -234,7 +274,15 @@ class LedgerState:
         if body.cost != self.intent_cost(charge, body.steps):
             raise LedgerError("cost: not the block's cost at the gate's order")
         total = charge.intended_cost + body.cost
-        return self._with(replace(charge, intended_steps=steps, intended_cost=total))
+        return self._with(
+            replace(
+                charge,
+                blocks=max(charge.blocks, body.block + 1),
+                next_block=body.block + 1,
+                intended_steps=steps,
+                intended_cost=total,
+            )
+        )
 
     def _commit(self, body: Commit) -> "LedgerState":
         charge = self._active(body.charge)
@@ -243,7 +291,9 @@ class LedgerState:
         expected = charge.cost if body.basis == "full" else charge.intended_cost
         if body.cost != expected:
             raise LedgerError(f"cost: a commit on basis {body.basis} must cost {expected} units")
-        settled = replace(charge, status="committed", cost=body.cost, basis=body.basis)
+        settled = replace(
+            charge, status="committed", cost=body.cost, basis=body.basis, settled=self._next
+        )
         return self._with(settled, reserved=-charge.cost, committed=body.cost)
 
     def _release(self, body: Release) -> "LedgerState":
@@ -261,7 +311,7 @@ class LedgerState:
     def _with(self, charge: Charge, reserved: int = 0, committed: int = 0) -> "LedgerState":
         return replace(
             self,
-            charges={**self.charges, charge.id: charge},
+            charges=self.charges.set(charge.id, charge),
             reserved=self.reserved + reserved,
             committed=self.committed + committed,
         )
@@ -272,6 +322,21 @@ def _intended_steps(charge: Charge, block: int) -> int:
     if isinstance(charge.mechanism, PoissonSubsampledGaussian):
         return charge.intended_steps + block
     return block
+
+
+def _check_block(charge: Charge, block: int) -> None:
+    """An attempt begins where a checkpoint can be, then takes one block after the other.
+
+    Raises LedgerError. A histogram is one block.
+    """
+    if isinstance(charge.mechanism, DiscreteGaussian):
+        fits, expected = block == 0 and charge.next_block is None, "0, once an attempt"
+    elif charge.next_block is None:
+        fits, expected = block <= charge.blocks, f"at most {charge.blocks}"
+    else:
+        fits, expected = block == charge.next_block, f"{charge.next_block}"
+    if not fits:
+        raise LedgerError(f"block: {block} is out of turn; it must be {expected}")
 
 
 def _is_canonical(uri: str) -> bool:

@@ -42,7 +42,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """How to reach a store: `endpoint` None means AWS, `ca_bundle` is a PEM file."""
+    """How to reach a store: `endpoint` None means AWS, `ca_bundle` is a PEM file.
+
+    `read_timeout` is seconds without a byte of an answer, `read_attempts` is how often a read is
+    asked at most before the store counts as unavailable.
+    """
 
     endpoint: str | None
     region: str
@@ -50,6 +54,8 @@ class StoreConfig:
     ca_bundle: str | None
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
+    read_timeout: float = READ_TIMEOUT_SECONDS
+    read_attempts: int = READ_ATTEMPTS
 
 
 def load_credentials(directory: str | Path) -> tuple[str, str]:
@@ -76,7 +82,7 @@ class S3Store:
     """
 
     def __init__(self, config: StoreConfig) -> None:
-        self._client = _client(config, READ_ATTEMPTS)
+        self._client = _client(config, config.read_attempts)
         # A repeated conditional write meets its own first try and reads as "exists": never repeat.
         self._once = _client(config, 1)
         # Fewer threads than boto3's ten: stages run beside a model on few cores.
@@ -182,7 +188,7 @@ def _client(config: StoreConfig, attempts: int) -> "S3Client":
                 signature_version="s3v4",
                 s3={"addressing_style": "path" if config.path_style else "virtual"},
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                read_timeout=READ_TIMEOUT_SECONDS,
+                read_timeout=config.read_timeout,
                 retries={"total_max_attempts": attempts, "mode": "standard"},
                 max_pool_connections=32,
                 # Checksums beyond MD5 are asked for only where the protocol demands them: not

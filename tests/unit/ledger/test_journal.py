@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from palimpsest.ledger import (
     Denied,
+    EntryChanged,
     Head,
     Journal,
+    JournalShortened,
     JournalTampered,
     LedgerError,
     LedgerState,
@@ -142,6 +144,61 @@ def test_intents_stay_within_the_block_and_the_reservation(journal: Journal) -> 
     journal.intent(charge, 1, 2, 4)
     assert journal.commit(charge, "completed").cost == journal.state.committed
     assert journal.state.committed == journal.state.price(training(steps=20))
+
+
+def test_blocks_come_in_turn(journal: Journal) -> None:
+    charge = journal.reserve(subject(), task(), training(steps=80), 3, 8).id
+    journal.start(charge, 1)
+    with pytest.raises(LedgerError, match=r"block: 1 .* at most 0"):
+        journal.intent(charge, 1, 1, 8)
+    for block in range(4):
+        journal.intent(charge, 1, block, 8)
+    for block in (0, 3, 5):
+        with pytest.raises(LedgerError, match=f"block: {block} .* must be 4"):
+            journal.intent(charge, 1, block, 8)
+
+
+@pytest.mark.parametrize("first", [0, 2, 3, 4])
+def test_an_attempt_goes_on_from_any_checkpoint_that_can_be(first: int, journal: Journal) -> None:
+    charge = journal.reserve(subject(), task(), training(steps=80), 3, 8).id
+    journal.start(charge, 1)
+    for block in range(4):
+        journal.intent(charge, 1, block, 8)
+    journal.start(charge, 2)
+    with pytest.raises(LedgerError, match=r"block: 5 .* at most 4"):
+        journal.intent(charge, 2, 5, 8)
+    journal.intent(charge, 2, first, 8)
+    with pytest.raises(LedgerError, match="block"):
+        journal.intent(charge, 2, first + 2, 8)
+    journal.intent(charge, 2, first + 1, 8)
+    # An attempt that went on from an old checkpoint takes nothing from what there was before.
+    journal.start(charge, 3)
+    journal.intent(charge, 3, max(4, first + 2), 8)
+
+
+def test_a_histogram_is_one_block_an_attempt(journal: Journal) -> None:
+    charge = journal.reserve(subject(), task(), HISTOGRAM, 2).id
+    for attempt in (1, 2):
+        journal.start(charge, attempt)
+        with pytest.raises(LedgerError, match="block: 1"):
+            journal.intent(charge, attempt, 1, 1)
+        journal.intent(charge, attempt, 0, 1)
+        for block in (0, 1):
+            with pytest.raises(LedgerError, match="block"):
+                journal.intent(charge, attempt, block, 1)
+    assert journal.commit(charge, "completed").cost == journal.state.price(HISTOGRAM)
+
+
+def test_the_latest_charges_are_those_reserved_last(journal: Journal) -> None:
+    names = ["b", "d", "a", "c"]
+    for name in names:
+        charge = journal.reserve(subject(name), task(), HISTOGRAM)
+    journal.start(journal.state.latest(4)[-1].id, 1)
+    assert [each.subject.name for each in journal.state.latest(3)] == ["c", "a", "d"]
+    journal.release(charge.id, "unneeded")
+    journal.reserve(subject("d"), task(1), HISTOGRAM)
+    journal.reserve(subject("c"), task(), HISTOGRAM)
+    assert [each.subject.name for each in journal.state.latest(9)] == ["c", "d", "a", "d", "b"]
 
 
 def test_nothing_happens_to_a_settled_charge(journal: Journal) -> None:
@@ -289,6 +346,69 @@ def test_a_write_that_failed_is_said_so_and_can_be_repeated(
     assert len(fresh(lossy).charges) == 1
 
 
+class DeafStore(FolderStore):
+    """Takes one write and then answers nothing at all, until it is well again."""
+
+    def __init__(self, folder: Path, written: bool) -> None:
+        super().__init__(folder)
+        self.written, self.ill, self.catching = written, False, False
+
+    def put_if_absent(self, uri: str, data: bytes) -> bool:
+        if not self.catching:
+            return super().put_if_absent(uri, data)
+        self.catching, self.ill = False, True
+        if self.written:
+            super().put_if_absent(uri, data)
+        raise StoreUnavailable(f"{uri}: no answer")
+
+    def get(self, uri: str) -> bytes:
+        if self.ill:
+            raise StoreUnavailable(f"{uri}: no answer")
+        return super().get(uri)
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("restarted", [True, False])
+def test_what_is_asked_again_after_silence_is_neither_lost_nor_doubled(
+    restarted: bool, written: bool, tmp_path: Path
+) -> None:
+    deaf = DeafStore(tmp_path, written)
+    journal = Journal(deaf, URI)
+
+    def twice(operation: Callable[[Journal], object], retriable: bool = True) -> None:
+        """The store goes silent over the first try; then the same is asked again."""
+        nonlocal journal
+        before = len(fresh(deaf).charges), fresh(deaf).head
+        deaf.catching = True
+        with pytest.raises(StoreUnavailable):
+            operation(journal)
+        deaf.ill = False
+        assert (fresh(deaf).head != before[1]) == written
+        journal = Journal(deaf, URI) if restarted else journal
+        if retriable or not written:
+            operation(journal)
+        else:
+            # It stands, and who is not sure of it may not go on.
+            with pytest.raises(LedgerError):
+                operation(journal)
+        after = fresh(deaf).head
+        assert after is not None
+        assert after.sequence == (before[1].sequence + 1 if before[1] else 0)
+
+    twice(lambda j: j.open(DATA, LIMIT, ORDER))
+    twice(lambda j: j.reserve(subject(), task(), training(), 1, 8))
+    charge = charge_id(URI, "team-a", "PrivateGenerator", "generator", task())
+    twice(lambda j: j.start(charge, 1), retriable=False)
+    twice(lambda j: j.intent(charge, 1, 0, 8), retriable=False)
+    twice(lambda j: j.commit(charge, "completed"))
+    twice(lambda j: j.reserve(subject("b"), task(), HISTOGRAM))
+    twice(lambda j: j.release(charge_id(URI, "team-a", "PrivateGenerator", "b", task()), "x"))
+    twice(lambda j: j.tombstone("budget deleted"))
+    state = fresh(deaf)
+    assert (state.committed, state.reserved) == (state.charge(charge).cost, 0)
+    assert state.charge(charge).intended_steps == 8
+
+
 class EchoStore(FolderStore):
     """Writes, then answers that the object exists: a write repeated by a layer below."""
 
@@ -355,12 +475,42 @@ def test_a_remembered_entry_must_stay(journal: Journal, store: FolderStore) -> N
     journal.reserve(subject(), task(), training())
     head = journal.state.head
     assert head is not None
-    journal.expect(head.sequence, head.digest)
-    with pytest.raises(JournalTampered, match="not the one"):
-        journal.expect(head.sequence, task())
-    entries(journal, store)[-1].unlink()
-    with pytest.raises(JournalTampered, match="gone"):
-        Journal(store, URI).expect(head.sequence, head.digest)
+    again = Journal(store, URI)
+    again.refresh()
+    again.check([Head(0, digest(entries(journal, store)[0].read_bytes())), head])
+    for sequence in (-1, 0, head.sequence):
+        with pytest.raises(EntryChanged, match="not the one"):
+            again.check([Head(sequence, task())])
+    with pytest.raises(JournalShortened, match=r"entry 2 .* ends with entry 1"):
+        again.check([head, Head(2, head.digest)])
+    for path in entries(journal, store):
+        path.unlink()
+    with pytest.raises(JournalShortened, match="empty"):
+        read_to(Journal(store, URI), Head(0, head.digest))
+
+
+def test_a_reader_comes_back_to_the_entry_it_knew(journal: Journal, store: FolderStore) -> None:
+    journal.reserve(subject(), task(), training())
+    last = entries(journal, store)[-1]
+    kept = last.read_bytes()
+    last.unlink()
+    for operation in (journal.refresh, lambda: journal.reserve(subject("b"), task(), HISTOGRAM)):
+        with pytest.raises(JournalShortened, match="entry 1 was there before and is gone"):
+            operation()
+    Journal(store, URI).reserve(subject("other"), task(), training())
+    with pytest.raises(EntryChanged, match="entry 1 is not the one"):
+        journal.reserve(subject(), task(1), training())
+    last.write_bytes(kept)
+    journal.reserve(subject(), task(1), training())
+
+
+def test_a_journal_that_was_emptied_is_not_opened_again(
+    journal: Journal, store: FolderStore
+) -> None:
+    entries(journal, store)[0].unlink()
+    with pytest.raises(JournalShortened, match="gone"):
+        journal.open(DATA, LIMIT, ORDER)
+    assert entries(journal, store) == []
 
 
 def rewrite(path: Path, change: Callable[[dict[str, object]], None]) -> None:
@@ -371,7 +521,7 @@ def rewrite(path: Path, change: Callable[[dict[str, object]], None]) -> None:
 
 def read_to(journal: Journal, head: Head) -> None:
     journal.refresh()
-    journal.expect(head.sequence, head.digest)
+    journal.check([head])
 
 
 def filled(journal: Journal) -> str:
@@ -411,7 +561,7 @@ def test_deleted_swapped_and_foreign_entries_are_found(
         again.refresh()
         assert again.state.head != head
         with pytest.raises(JournalTampered):
-            again.expect(index, digest(kept[index]))
+            again.check([Head(index, digest(kept[index])), head])
         paths[index].write_bytes(kept[index])
     for index in range(len(paths) - 1):
         paths[index].write_bytes(kept[index + 1])

@@ -31,6 +31,8 @@ class Modelled:
     status: str = "reserved"
     attempts: int = 0
     intended: int = 0
+    blocks: int = 0
+    expected: int | None = None
     held: int = 0
 
 
@@ -97,26 +99,36 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         self.expect(legal, lambda: self.journals[who].start(self.id(name), attempt))
         if legal and known is not None:
-            known.status, known.attempts = "started", attempt
+            known.status, known.attempts, known.expected = "started", attempt, None
 
     @rule(
         who=st.integers(0, 1),
         name=st.sampled_from(NAMES),
         attempt=st.integers(1, 2),
+        ahead=st.sampled_from((0, 0, 0, -1, 1)),
         steps=st.integers(0, BLOCK + 1),
     )
-    def intent(self, who: int, name: str, attempt: int, steps: int) -> None:
+    def intent(self, who: int, name: str, attempt: int, ahead: int, steps: int) -> None:
         known = self.charges.get(name)
+        due = 0
+        if known is not None:
+            due = known.blocks if known.expected is None else known.expected
+        block = due + ahead
+        in_turn = block >= 0 and (
+            ahead == 0 or (ahead < 0 and known is not None and known.expected is None)
+        )
         legal = (
             known is not None
             and known.status == "started"
             and attempt == known.attempts
+            and in_turn
             and 1 <= steps <= BLOCK
             and known.intended + steps <= known.steps
         )
-        self.expect(legal, lambda: self.journals[who].intent(self.id(name), attempt, 0, steps))
+        self.expect(legal, lambda: self.journals[who].intent(self.id(name), attempt, block, steps))
         if legal and known is not None:
             known.intended += steps
+            known.blocks, known.expected = max(known.blocks, block + 1), block + 1
 
     @rule(
         who=st.integers(0, 1),

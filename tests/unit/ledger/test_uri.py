@@ -42,6 +42,18 @@ def test_spellings_that_meet(uri: str) -> None:
         ("s3://private/chat\n/", "control"),
         ("s3://private/" + "x" * 2000, "longer"),
         ("s3://private/.palimpsest/chat/", "kept for journals"),
+        ("s3://private:443/chat/", "bucket name"),
+        ("s3://keys@private/chat/", "bucket name"),
+        ("s3://priv%61te/chat/", "bucket name"),
+        ("s3://pri..vate/chat/", "bucket name"),
+        ("s3://private./chat/", "bucket name"),
+        ("s3://\uff50rivate/chat/", "bucket name"),
+        ("s3://private/%2e%2e/chat/", "percent-encoding"),
+        ("s3://private/../private/chat/", "no directory"),
+        ("s3://private/\u2025/chat/", "only letters"),
+        ("s3://private/chat\u2215en/", "only letters"),
+        ("s3://private/chat /", "only letters"),
+        (" s3://private/chat/", "s3://bucket/prefix/"),
     ],
 )
 def test_what_could_name_another_key_is_refused(uri: str, reason: str) -> None:
