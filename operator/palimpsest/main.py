@@ -5,7 +5,9 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -16,10 +18,12 @@ from kubernetes.config import load_config as load_kubeconfig
 from palimpsest.api import GROUP, VERSION
 from palimpsest.api.config import CONFIG_VARIABLE, DEFAULT_CONFIG, OperatorConfig, load_config
 from palimpsest.api.crd import RESOURCES
+from palimpsest.receipts.keys import load_signer
 from palimpsest.reconcile.adapter.cluster import CLUSTER_SCOPED, Cluster
 from palimpsest.reconcile.adapter.controller import Controller, Key
 from palimpsest.reconcile.adapter.lease import Lease
 from palimpsest.reconcile.adapter.ledgers import Ledgers
+from palimpsest.reconcile.adapter.receipts import Receipts
 from palimpsest.reconcile.adapter.stores import Stores
 from palimpsest.reconcile.adapter.workqueue import WorkQueue
 from palimpsest.reconcile.jobs import LABEL_KIND, LABEL_NAME, LABEL_NAMESPACE
@@ -33,16 +37,20 @@ METRICS_PORT = int(os.environ.get("PALIMPSEST_METRICS_PORT", "8080"))
 PROBES_PORT = int(os.environ.get("PALIMPSEST_PROBES_PORT", "8081"))
 
 
-def run() -> None:
-    """Run until SIGTERM, SIGINT or the loss of the Lease. Raises ValueError for a bad config."""
+def run(receipt_keys: Path) -> None:
+    """Run until SIGTERM, SIGINT or the loss of the Lease; `receipt_keys` is the keys' folder.
+
+    Raises ValueError for a bad configuration or signing key.
+    """
     logs.configure()
     config = load_config(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+    load_signer(receipt_keys)
     load_kubeconfig()
     cluster = Cluster(ApiClient())
-    asyncio.run(_operate(config, cluster))
+    asyncio.run(_operate(config, receipt_keys, cluster))
 
 
-async def _operate(config: OperatorConfig, cluster: Cluster) -> None:
+async def _operate(config: OperatorConfig, receipt_keys: Path, cluster: Cluster) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,7 +66,7 @@ async def _operate(config: OperatorConfig, cluster: Cluster) -> None:
         if not stopping.is_set():
             await acquiring
             lease.keep(partial(_stop_from_thread, loop, stopping))
-            await _reconcile(config, cluster, stopping)
+            await _reconcile(config, receipt_keys, cluster, stopping)
     finally:
         await loop.run_in_executor(None, lease.release)
         await probes.cleanup()
@@ -72,7 +80,9 @@ def _stop_from_thread(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) 
     loop.call_soon_threadsafe(stopping.set)
 
 
-async def _reconcile(config: OperatorConfig, cluster: Cluster, stopping: asyncio.Event) -> None:
+async def _reconcile(
+    config: OperatorConfig, receipt_keys: Path, cluster: Cluster, stopping: asyncio.Event
+) -> None:
     loop = asyncio.get_running_loop()
     name = config.cluster or await loop.run_in_executor(None, _cluster_id, cluster)
     settings = Settings(
@@ -82,11 +92,17 @@ async def _reconcile(config: OperatorConfig, cluster: Cluster, stopping: asyncio
     )
     stores = Stores(config)
     queue: WorkQueue[Key] = WorkQueue()
-    controller = Controller(cluster, stores, Ledgers(stores, name), settings, wake=queue.add)
+    receipts = Receipts(receipt_keys, stores)
+    controller = Controller(
+        cluster, stores, Ledgers(stores, name), receipts, settings, wake=queue.add
+    )
     metrics.observe_queue(queue.__len__)
     queue.start(controller.reconcile)
     relister = threading.Thread(
-        target=_relist, args=(cluster, queue, stopping), name="relist", daemon=True
+        target=_relist,
+        args=(cluster, queue, partial(receipts.publish, cluster, config.lease.namespace), stopping),
+        name="relist",
+        daemon=True,
     )
     relister.start()
     log.info("reconciling", extra={"cluster": name, "stage_image": settings.stage_image})
@@ -138,10 +154,22 @@ def _wakes(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
     return registry
 
 
-def _relist(cluster: Cluster, queue: WorkQueue[Key], stopping: asyncio.Event) -> None:
-    """Enqueue everything now and then: a lost watch or a swallowed error then costs minutes."""
+def _relist(
+    cluster: Cluster,
+    queue: WorkQueue[Key],
+    publish: Callable[[], None],
+    stopping: asyncio.Event,
+) -> None:
+    """Enqueue everything now and then: a lost watch or a swallowed error then costs minutes.
+
+    The receipts' public keys are published as often.
+    """
     pause = threading.Event()
     while not stopping.is_set():
+        try:
+            publish()
+        except Exception as error:
+            log.warning("receipt keys not published", extra={"error": type(error).__name__})
         for resource in RESOURCES:
             try:
                 for item in cluster.resources(resource.kind):

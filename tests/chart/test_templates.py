@@ -1,5 +1,6 @@
 """The chart as helm renders it, without a cluster."""
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from cluster import toolchain
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from palimpsest.api.config import parse_config
 from palimpsest.api.crd import RESOURCES, render
 
@@ -113,6 +116,50 @@ def test_the_operator_reads_the_configuration_it_is_given() -> None:
     assert [secrets[mounts[store.credentials]] for store in config.stores] == ["store-a", "store-b"]
 
 
+def test_the_receipt_key_is_made_or_taken_and_mounted_in_the_operator_alone() -> None:
+    made = rendered(values())
+    secret = pick(made, "Secret", "palimpsest-receipt-key")
+    key = base64.b64decode(secret["data"]["signing.pem"])
+    assert isinstance(load_pem_private_key(key, None), Ed25519PrivateKey)
+    # Outlives the release: what it signed must stay verifiable.
+    assert secret["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    taken = rendered(values(receipts={"signingKeySecret": "own-key"}))
+    assert "palimpsest-receipt-key" not in {each["metadata"]["name"] for each in taken}
+    for documents, name in ((made, "palimpsest-receipt-key"), (taken, "own-key")):
+        mounted = {
+            each["metadata"]["name"]: volume["secret"]
+            for each in documents
+            if each["kind"] == "Deployment"
+            for volume in each["spec"]["template"]["spec"]["volumes"]
+            if volume.get("secret", {}).get("secretName") == name
+        }
+        assert mounted == {"palimpsest-operator": {"secretName": name, "defaultMode": 0o440}}
+        pod = pick(documents, "Deployment", "palimpsest-operator")["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        (mount,) = [each for each in container["volumeMounts"] if each["name"] == "receipts"]
+        assert mount["readOnly"] is True
+        assert container["args"] == ["operator", f"--receipt-keys={mount['mountPath']}"]
+
+
+def test_the_operator_may_publish_one_config_map_and_write_no_other() -> None:
+    rules = pick(rendered(values()), "Role", "palimpsest-operator", "system")["rules"]
+    granted = {
+        (verb, name)
+        for rule in rules
+        if "configmaps" in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", ["*"])
+    }
+    assert granted == {
+        ("create", "*"),
+        ("get", "palimpsest-receipt-keys"),
+        ("update", "palimpsest-receipt-keys"),
+    }
+    for document in rendered(values()):
+        if document["kind"] == "ClusterRole":
+            assert "configmaps" not in {one for r in document["rules"] for one in r["resources"]}
+
+
 def test_no_role_names_secrets_or_everything() -> None:
     for document in rendered(values()):
         if document["kind"] in ("Role", "ClusterRole"):
@@ -193,6 +240,7 @@ WRONG: list[tuple[Json, str]] = [
         values(images={"operator": OPERATOR, "stage": "palimpsest-stage:latest"}),
         'images.stage: "palimpsest-stage:latest" has no digest',
     ),
+    (values(receipts={"signingKeySecret": "Own"}), "receipts.signingKeySecret"),
     (values(images={"operator": "", "stage": STAGE}), "images.operator"),
     (values(admission={"tls": {"secretName": "mine"}}), "admission.tls.caBundle"),
 ]

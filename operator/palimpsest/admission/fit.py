@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from palimpsest.api.budget import PrivacyBudgetSpec, PrivacyBudgetStatus
-from palimpsest.privacy.calibration import largest_epsilon_that_fits
-from palimpsest.privacy.gate import UNITS_PER_NAT, renyi_cost, rho
+from palimpsest.privacy.gate import renyi_cost, rho
+from palimpsest.privacy.inverse import histogram_noise_that_fits, largest_epsilon_that_fits
 from palimpsest.privacy.mechanisms import DiscreteGaussian, Mechanism, PoissonSubsampledGaussian
 from palimpsest.privacy.pricing import limit_of
 
@@ -85,13 +85,11 @@ def training_misfit(gate: Gate, training: PoissonSubsampledGaussian, epsilon: st
 
 def histogram_misfit(gate: Gate, histogram: DiscreteGaussian) -> str:
     """What to say of a histogram that does not fit."""
-    if gate.left > 0:
-        # Its cost at the order is order / (2 noise^2) nats.
-        nats = Decimal(gate.left) / UNITS_PER_NAT
-        least = (Decimal(gate.order) / (2 * nats)).sqrt().quantize(_HUNDREDTH, ROUND_CEILING)
+    exact = histogram_noise_that_fits(gate.left, gate.order)
+    remedy = "nothing is left"
+    if exact is not None:
+        least = Decimal(exact).quantize(_HUNDREDTH, ROUND_CEILING)
         remedy = f"the noise multiplier must be at least {least}"
-    else:
-        remedy = "nothing is left"
     return (
         f"spec.resampling.noiseMultiplier: {histogram.noise} does not fit: {remedy} "
         f"({_needs(gate, histogram)})"

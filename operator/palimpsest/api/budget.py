@@ -149,7 +149,7 @@ class Shares(ApiModel):
 
 
 class LedgerHead(ApiModel):
-    """The journal's last entry as last read. A cache: the journal alone is the truth."""
+    """The journal's last entry as last read: a journal that no longer holds it is tampered with."""
 
     sequence: int
     digest: ShortText

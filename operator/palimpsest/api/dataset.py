@@ -124,6 +124,9 @@ class SyntheticDatasetStatus(CommonStatus):
         "", description="The privacy statement that holds for the data set and all made from it."
     )
     dataset: ArtifactRef | None = Field(None, description="The finished data set.")
+    receipt: Annotated[str, StringConstraints(max_length=512)] = Field(
+        "", description="URI of the histogram's signed receipt."
+    )
 
 
 class SyntheticDataset(ApiModel):

@@ -97,6 +97,9 @@ class PrivateGeneratorStatus(CommonStatus):
     stages: list[StageStatus] = Field(
         default_factory=list, max_length=4, json_schema_extra=list_map("name")
     )
+    receipt: Annotated[str, StringConstraints(max_length=512)] = Field(
+        "", description="URI of the release's signed receipt."
+    )
 
 
 class PrivateGenerator(ApiModel):

@@ -1,5 +1,6 @@
 """What a PrivacyBudget wants: an open journal, and a status that repeats it."""
 
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
@@ -14,7 +15,7 @@ from palimpsest.ledger.state import Charge, LedgerState
 from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
 
 from .charges import STATES
-from .conditions import Verdict, conditions
+from .conditions import Finding, Verdict, conditions
 from .observed import BudgetView, LedgerTrouble, ObservedBudget
 from .plan import LedgerAction, Open, Plan
 from .shares import left_share, spent_share
@@ -22,6 +23,13 @@ from .shares import left_share, spent_share
 REFRESH_SECONDS = 300.0
 RETRY_SECONDS = 30.0
 LATEST_CHARGES = 20
+
+# Troubles that pass only when somebody changes something.
+LASTING = ("UriInvalid", "UriNested")
+ENDED = (
+    "The journal carries a tombstone and nothing more can be reserved: the budget was ended, or a "
+    "prefix inside its data has a journal of its own."
+)
 
 
 def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
@@ -34,6 +42,7 @@ def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
     if isinstance(ledger, LedgerState) and (not ledger.is_open or _lowered(view, ledger)):
         actions = (Open(),)
         verdict = Verdict("Reconciling", "OpeningJournal", "The journal is being opened.")
+    # What is remembered of a journal that contradicts it is the evidence: it stays.
     described = previous or PrivacyBudgetStatus()
     if isinstance(ledger, LedgerState) and ledger.is_open:
         described = _describe(view, ledger)
@@ -42,7 +51,12 @@ def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
             "observed_generation": view.meta.generation,
             "summary": verdict.reason,
             "conditions": conditions(
-                previous.conditions if previous else [], verdict, (), view.meta.generation, now
+                previous.conditions if previous else [],
+                verdict,
+                (),
+                view.meta.generation,
+                now,
+                (_verified(view),),
             ),
         }
     )
@@ -56,10 +70,12 @@ def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
 
 def _verdict(view: BudgetView) -> tuple[Verdict, float]:
     if isinstance(view.ledger, LedgerTrouble):
-        state: Literal["Stalled", "Reconciling"] = (
-            "Stalled" if view.ledger.reason == "LedgerUnsound" else "Reconciling"
-        )
-        return Verdict(state, view.ledger.reason, view.ledger.message), RETRY_SECONDS
+        trouble = view.ledger
+        lasting = trouble.unsound or trouble.reason in LASTING
+        state: Literal["Stalled", "Reconciling"] = "Stalled" if lasting else "Reconciling"
+        return Verdict(state, trouble.reason, trouble.message), RETRY_SECONDS
+    if view.ledger.tombstoned:
+        return Verdict("Stalled", "BudgetEnded", ENDED), REFRESH_SECONDS
     mismatch = _mismatch(view, view.ledger)
     if mismatch:
         return Verdict("Stalled", "JournalMismatch", mismatch), REFRESH_SECONDS
@@ -70,6 +86,21 @@ def _verdict(view: BudgetView) -> tuple[Verdict, float]:
         )
     message = f"The journal is open; {guarantee(view)}"
     return Verdict("Ready", "Ready", message), REFRESH_SECONDS
+
+
+def _verified(view: BudgetView) -> Finding:
+    """Whether the journal holds all that is remembered of it; an unread one tells nothing new."""
+    kind, ledger = "LedgerVerified", view.ledger
+    if isinstance(ledger, LedgerState):
+        message = "The journal follows its own rules and holds all that is remembered of it."
+        return Finding(kind, "True", "Verified", message)
+    if ledger.unsound:
+        return Finding(kind, "False", ledger.reason, ledger.message)
+    status = view.budget.status
+    for before in status.conditions if status else ():
+        if before.type == kind:
+            return Finding(kind, before.status, before.reason, before.message)
+    return Finding(kind, "Unknown", ledger.reason, ledger.message)
 
 
 def _mismatch(view: BudgetView, ledger: LedgerState) -> str:
@@ -104,7 +135,6 @@ def _lowered(view: BudgetView, ledger: LedgerState) -> bool:
 
 def _describe(view: BudgetView, ledger: LedgerState) -> PrivacyBudgetStatus:
     head = ledger.head
-    latest = list(ledger.charges.items())[-LATEST_CHARGES:]
     return PrivacyBudgetStatus(
         journal=view.budget.spec.dataset.uri,
         head=LedgerHead(sequence=head.sequence, digest=head.digest) if head else None,
@@ -115,11 +145,11 @@ def _describe(view: BudgetView, ledger: LedgerState) -> PrivacyBudgetStatus:
             left=left_share(ledger),
         ),
         guarantee=guarantee(view),
-        charges=[_summary(identity, charge, ledger) for identity, charge in reversed(latest)],
+        charges=[_summary(charge, ledger) for charge in ledger.latest(LATEST_CHARGES)],
     )
 
 
-def _summary(identity: str, charge: Charge, ledger: LedgerState) -> ChargeSummary:
+def _summary(charge: Charge, ledger: LedgerState) -> ChargeSummary:
     mechanism = charge.mechanism
     noise = f"noise multiplier {mechanism.noiseMultiplier}"
     if isinstance(mechanism, PoissonSubsampledGaussian):
@@ -128,7 +158,7 @@ def _summary(identity: str, charge: Charge, ledger: LedgerState) -> ChargeSummar
         text = f"histogram, {noise}"
     subject = charge.subject
     return ChargeSummary(
-        id=identity,
+        id=charge.id,
         subject=f"{subject.kind}/{subject.namespace}/{subject.name}",
         mechanism=text,
         state=STATES[charge.status],
@@ -143,7 +173,7 @@ def usable(view: BudgetView) -> Verdict | None:
         return None
     if verdict.state == "Ready":
         return Verdict("Reconciling", "OpeningJournal", "The budget's journal is not open yet.")
-    return verdict
+    return replace(verdict, message=f"PrivacyBudget {view.meta.name}: {verdict.message}")
 
 
 def guarantee(view: BudgetView) -> str:

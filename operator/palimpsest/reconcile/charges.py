@@ -13,10 +13,11 @@ from palimpsest.api.task import ChargeRef
 from palimpsest.ledger.state import Charge, LedgerState
 from palimpsest.privacy.gate import renyi_cost
 from palimpsest.privacy.mechanisms import Mechanism
+from palimpsest.receipts.statement import Statement
 
-from . import jobs, stages
+from . import jobs, receipting, stages
 from .conditions import Verdict
-from .observed import BudgetView, Job, Meta, Objects, Settings
+from .observed import BudgetView, Job, Meta, Objects, ReceiptKeys, Settings
 from .plan import Commit, CreateJob, DeleteJob, LedgerAction, Plan, Release, Reserve
 from .shares import left_share, spent_share
 from .stages import Step
@@ -44,6 +45,17 @@ class PrivateStage:
     budget_name: str
     compute: Compute
     settings: Settings
+    keys: ReceiptKeys
+
+    @property
+    def place(self) -> receipting.Place:
+        """Where the release's receipt is looked for."""
+        return receipting.Place(
+            manifest=self.plan.manifests[0],
+            charge=self.charge.id,
+            releases=self.plan.storage,
+            journal=self.budget.dataset.storage,
+        )
 
     def reserve(self) -> Reserve:
         """The reservation of the stage's worst case."""
@@ -81,11 +93,19 @@ def private_stage(
     objects: Objects,
     suspend: bool,
 ) -> Step:
-    """A stage in custody: nothing runs before its reservation stands in the journal."""
+    """A stage in custody: nothing runs before its reservation stands in the journal.
+
+    A receipt is looked at first: one that the journal does not bear out says that the journal was
+    cut, and what looks unspent may be spent.
+    """
     view = ledger.charges.get(stage.charge.id)
     attempts = attempts_of(stage, all_jobs)
     latest = attempts[-1] if attempts else None
     status = charge_status(stage, ledger, view)
+    receipt = receipting.standing(stage.place, ledger, stage.keys, objects)
+    if isinstance(receipt, receipting.Held):
+        step = stages.held(stage.plan.stage, receipt.verdict, status)
+        return replace(step, witnesses=(receipt.witness,) if receipt.witness else ())
     if view is None or view.status == "released":
         return _reserve(stage, ledger, latest, status, suspend)
     if view.active and view.subject.cluster != stage.settings.cluster:
@@ -101,8 +121,10 @@ def private_stage(
     if found.complete:
         done = stages.succeeded(stage.plan, latest, found.artifacts, status)
         if view.active:
-            return replace(done, ledger=(Commit(stage.charge.id, "completed"),), requeue=0.2)
-        return done
+            verdict = Verdict("Reconciling", "Committing", "The charge is being committed.")
+            commit = Commit(stage.charge.id, "completed")
+            return replace(done, verdict=verdict, ledger=(commit,), requeue=0.2)
+        return _signed(stage, done, receipt, status, objects)
     if not view.active:
         return _spent(stage, latest, status)
     if latest is None or latest.deleting:
@@ -111,6 +133,24 @@ def private_stage(
         so_far = f"{view.intended_steps}/{_steps(stage)} steps" if view.intended_steps else ""
         return stages.running(stage.plan, latest, so_far, status)
     return _ended(stage, view, latest, status)
+
+
+def _signed(
+    stage: PrivateStage,
+    done: Step,
+    receipt: Statement | None,
+    status: ChargeStatus | None,
+    objects: Objects,
+) -> Step:
+    """A release that is paid for: nothing is built on it before its receipt is there."""
+    finding = receipting.changed(stage.place, receipt, done.artifacts[0]) if receipt else None
+    if receipt and finding is None:
+        return replace(done, receipt=stage.place.uri)
+    wanted = finding or receipting.signing(stage.place, objects)
+    if isinstance(wanted, Verdict):
+        return stages.held(stage.plan.stage, wanted, status)
+    verdict = Verdict("Reconciling", "SigningReceipt", "The release's receipt is being signed.")
+    return replace(done, verdict=verdict, receipts=(wanted,), requeue=0.2)
 
 
 def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...]) -> Plan:

@@ -19,6 +19,19 @@ STAGE_CONDITIONS = {
 }
 
 
+Word = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A condition of a kind's own, beside the common ones."""
+
+    type: str
+    status: Word
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Where a resource stands: done, on its way (or waiting for a cause to go), or stuck."""
@@ -39,46 +52,44 @@ def conditions(
     stages: Sequence[StageStatus],
     generation: int,
     now: datetime,
+    findings: Sequence[Finding] = (),
 ) -> list[Condition]:
     """The full list of conditions; transition times move only when a status changes."""
-    wanted: list[tuple[str, bool, str, str]] = [
-        ("Ready", verdict.state == "Ready", verdict.reason, verdict.message),
+    wanted = [
+        Finding("Ready", _word(verdict.state == "Ready"), verdict.reason, verdict.message),
         _flag("Reconciling", verdict),
         _flag("Stalled", verdict),
     ]
     for stage in stages:
-        done = stage.state == "Succeeded"
+        done = _word(stage.state == "Succeeded")
         message = stage.message or f"The {stage.name} stage: {stage.progress or stage.state}."
-        wanted.append((STAGE_CONDITIONS[stage.name], done, stage.state, message))
+        wanted.append(Finding(STAGE_CONDITIONS[stage.name], done, stage.state, message))
     before = {condition.type: condition for condition in previous}
     return [
-        _condition(before.get(kind), kind, status, reason, message, generation, now)
-        for kind, status, reason, message in wanted
+        _condition(before.get(finding.type), finding, generation, now)
+        for finding in (*wanted, *findings)
     ]
 
 
-def _flag(kind: Literal["Reconciling", "Stalled"], verdict: Verdict) -> tuple[str, bool, str, str]:
+def _word(true: bool) -> Word:
+    return "True" if true else "False"
+
+
+def _flag(kind: Literal["Reconciling", "Stalled"], verdict: Verdict) -> Finding:
     if verdict.state == kind:
-        return (kind, True, verdict.reason, verdict.message)
-    return (kind, False, verdict.state, "")
+        return Finding(kind, "True", verdict.reason, verdict.message)
+    return Finding(kind, "False", verdict.state, "")
 
 
 def _condition(
-    before: Condition | None,
-    kind: str,
-    status: bool,
-    reason: str,
-    message: str,
-    generation: int,
-    now: datetime,
+    before: Condition | None, finding: Finding, generation: int, now: datetime
 ) -> Condition:
-    word: Literal["True", "False"] = "True" if status else "False"
-    kept = before is not None and before.status == word
+    kept = before is not None and before.status == finding.status
     return Condition(
-        type=kind,
-        status=word,
-        reason=reason,
-        message=message[:1024],
+        type=finding.type,
+        status=finding.status,
+        reason=finding.reason,
+        message=finding.message[:1024],
         last_transition_time=before.last_transition_time if before and kept else rfc3339(now),
         observed_generation=generation,
     )

@@ -29,11 +29,9 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
     steps = _steps(observed)
     last = steps[-1]
     verdict, dataset = last.verdict, None
-    if last.done and last.status.name == "card":
+    if last.settled and last.status.name == "card":
         verdict = Verdict("Ready", "Ready", "The data set is published.")
         dataset = last.artifacts[0]
-    elif last.done:
-        verdict = Verdict("Reconciling", "Committing", "The charge is being committed.")
     previous = observed.dataset.status
     charge = next((step.status.charge for step in steps if step.status.charge), None)
     names = stage_names(observed)
@@ -47,6 +45,7 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
         share=charge.share if charge else "",
         stages=[step.status for step in steps],
         dataset=dataset,
+        receipt=next((step.receipt for step in steps if step.receipt), ""),
         guarantee=budgets.guarantee(observed.budget) if observed.budget else "",
         budget=observed.budget.meta.name if observed.budget else "",
         conditions=conditions(
@@ -60,6 +59,8 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
     return Plan(
         status=status.model_dump(by_alias=True, exclude_none=True),
         ledger=last.ledger,
+        receipts=last.receipts,
+        witnesses=last.witnesses,
         relays=last.relays,
         children=last.children,
         finalizer=observed.dataset.spec.resampling is not None,
@@ -138,7 +139,7 @@ def _walk(
             return
         histogram = _histogram(observed, budget, build, plan, cluster.artifacts)
         yield histogram
-        if not histogram.done or histogram.ledger:
+        if not histogram.settled:
             return
         select = _public(
             observed,
@@ -239,6 +240,7 @@ def _histogram_stage(
         budget_name=budget.meta.name,
         compute=spec.compute.histogram or spec.compute.default,
         settings=observed.settings,
+        keys=observed.keys,
     )
 
 

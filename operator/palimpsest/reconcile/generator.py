@@ -21,10 +21,8 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
         return settle(observed.meta, observed.budget, observed.jobs)
     step = _train(observed)
     verdict = step.verdict
-    if step.done and not step.ledger:
+    if step.settled:
         verdict = Verdict("Ready", "Ready", "The generator is trained and released.")
-    elif step.done:
-        verdict = Verdict("Reconciling", "Committing", "The charge is being committed.")
     previous = observed.generator.status
     status = PrivateGeneratorStatus(
         observed_generation=observed.meta.generation,
@@ -32,6 +30,7 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
         progress=step.status.progress,
         share=step.status.charge.share if step.status.charge else "",
         stages=[step.status],
+        receipt=step.receipt,
         conditions=conditions(
             previous.conditions if previous else [],
             verdict,
@@ -43,6 +42,8 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
     return Plan(
         status=status.model_dump(by_alias=True, exclude_none=True),
         ledger=step.ledger,
+        receipts=step.receipts,
+        witnesses=step.witnesses,
         relays=step.relays,
         children=step.children,
         requeue=step.requeue,
@@ -68,6 +69,7 @@ def train_stage(observed: ObservedGenerator, budget: BudgetView) -> PrivateStage
         budget_name=budget.meta.name,
         compute=spec.compute,
         settings=observed.settings,
+        keys=observed.keys,
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from securesystemslib.signer import SSlibKey
+
 from palimpsest.api.alignment import AlignmentRun
 from palimpsest.api.budget import PrivacyBudget
 from palimpsest.api.common import Storage
@@ -61,10 +63,11 @@ class Job:
 
 @dataclass(frozen=True)
 class LedgerTrouble:
-    """Why the journal could not be read or trusted."""
+    """Why the journal could not be read, or, where it is `unsound`, cannot be trusted."""
 
     reason: str
     message: str
+    unsound: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,14 @@ class DatasetView:
 
 
 @dataclass(frozen=True)
+class ReceiptKeys:
+    """The public keys whose receipts are accepted, or why none can be signed now."""
+
+    public: tuple[SSlibKey, ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """The operator's own configuration that shapes children."""
 
@@ -174,6 +185,7 @@ class ObservedGenerator:
     jobs: tuple[Job, ...]
     objects: Objects
     settings: Settings
+    keys: ReceiptKeys
 
 
 @dataclass(frozen=True)
@@ -187,6 +199,7 @@ class ObservedDataset:
     jobs: tuple[Job, ...]
     objects: Objects
     settings: Settings
+    keys: ReceiptKeys
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""What a reconcile decides; the adapter executes ledger, relays, children and status in order."""
+"""What a reconcile decides: the adapter executes it in the order of Plan's fields, status last."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from palimpsest.api.common import Storage
 from palimpsest.api.task import Subject
+from palimpsest.ledger.state import Head
 from palimpsest.privacy.mechanisms import Mechanism
 
 FINALIZER = "palimpsest.dev/charges"
@@ -45,6 +46,16 @@ LedgerAction = Open | Reserve | Commit | Release
 
 
 @dataclass(frozen=True)
+class SignReceipt:
+    """Sign for a release whose charge is committed, and write that beside its manifest, once."""
+
+    charge: str
+    manifest_uri: str
+    manifest: bytes
+    storage: Storage
+
+
+@dataclass(frozen=True)
 class Relay:
     """Carry one public file from the tenant's store to the releases, where custody can read it."""
 
@@ -78,11 +89,14 @@ class Plan:
     """One reconcile's decisions.
 
     `requeue` is in seconds (None: wait for an event). `finalizer` says whether ours must be on the
-    resource after this pass.
+    resource after this pass. `witnesses` are entries that sound signatures name and the journal
+    does not hold: nothing more may be charged to it.
     """
 
     status: dict[str, Any] | None
     ledger: tuple[LedgerAction, ...] = ()
+    receipts: tuple[SignReceipt, ...] = ()
+    witnesses: tuple[Head, ...] = ()
     relays: tuple[Relay, ...] = ()
     children: tuple[ChildAction, ...] = ()
     finalizer: bool = True

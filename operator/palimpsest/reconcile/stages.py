@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from palimpsest.api.common import ArtifactRef, ChargeStatus, Compute, StageStatus
 from palimpsest.api.outcomes import MESSAGES
 from palimpsest.api.task import sha256_digest
+from palimpsest.ledger.state import Head
 
 from . import jobs
 from .conditions import Verdict
 from .observed import Job, Meta, Objects, Settings, StoreTrouble
-from .plan import ChildAction, CreateJob, DeleteJob, LedgerAction, Relay
+from .plan import ChildAction, CreateJob, DeleteJob, LedgerAction, Relay, SignReceipt
 from .tasks import StagePlan
 
 POLL_SECONDS = 5.0
@@ -19,20 +20,31 @@ RETRY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Step:
-    """A stage's part of a plan. `artifacts` is set once the stage is done."""
+    """A stage's part of a plan. `artifacts` is set once the stage is done.
+
+    `receipt` is the URI of the release's receipt, once that is there and sound.
+    """
 
     status: StageStatus
     verdict: Verdict
     artifacts: tuple[ArtifactRef, ...] = ()
     ledger: tuple[LedgerAction, ...] = ()
+    receipts: tuple[SignReceipt, ...] = ()
+    receipt: str = ""
+    witnesses: tuple[Head, ...] = ()
     relays: tuple[Relay, ...] = ()
     children: tuple[ChildAction, ...] = ()
     requeue: float | None = POLL_SECONDS
 
     @property
     def done(self) -> bool:
-        """Whether the stage's artifact is published and, if it cost anything, paid for."""
+        """Whether the stage's artifact is published."""
         return bool(self.artifacts)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is done and, if it cost anything, paid for and signed for."""
+        return self.done and not self.ledger and not self.receipts
 
 
 @dataclass(frozen=True)
@@ -162,6 +174,12 @@ def creating(plan: StagePlan, manifest: ChildAction, charge: ChargeStatus | None
         Verdict("Reconciling", "Pending", message),
         children=(manifest,),
     )
+
+
+def held(stage: str, verdict: Verdict, charge: ChargeStatus | None) -> Step:
+    """A stage about which nothing may be done until the verdict's cause is gone."""
+    status = StageStatus(name=stage, state="Waiting", message=verdict.message[:512], charge=charge)
+    return Step(status, verdict, requeue=RETRY_SECONDS)
 
 
 def store_trouble(stage: str, trouble: StoreTrouble) -> Step:

@@ -38,6 +38,11 @@ _SHARE = Gauge(
     "Part of the budget's gate by state (committed, reserved, left).",
     ["privacybudget", "state"],
 )
+_VERIFIED = Gauge(
+    "palimpsest_budget_ledger_verified",
+    "1 while the budget's journal holds all that is remembered of it, 0 once it does not.",
+    ["privacybudget"],
+)
 _LEDGER = Counter(
     "palimpsest_ledger_operations",
     "Appends to journals by kind and result.",
@@ -78,8 +83,15 @@ def observe_budget(name: str, committed: float, reserved: float) -> None:
         _SHARE.labels(name, state).set(share)
 
 
+def observe_ledger(name: str, verified: bool) -> None:
+    """Whether a budget's journal was found sound when it was last read."""
+    _VERIFIED.labels(name).set(verified)
+
+
 def forget_budget(name: str) -> None:
     """A budget is gone; its series end."""
+    with suppress(KeyError):
+        _VERIFIED.remove(name)
     for state in ("committed", "reserved", "left"):
         with suppress(KeyError):
             _SHARE.remove(name, state)

@@ -32,6 +32,7 @@ from palimpsest.api.task import (
 )
 from palimpsest.ledger.journal import Journal
 from palimpsest.storage import S3Store, StoreConfig
+from securesystemslib.signer import CryptoSigner
 
 CRDS = Path(__file__).parents[3] / "crds"
 DIGEST = "sha256:" + "a" * 64
@@ -50,6 +51,7 @@ class World:
         self.tenant = f"tenant-{self.mark}"
         self.budget = f"budget-{self.mark}"
         self.private = f"s3://private/{self.mark}/"
+        self.receipt_keys = folder / "receipt-keys"
         self.operator: subprocess.Popen[bytes] | None = None
 
     # -- the cluster ------------------------------------------------------------------------
@@ -90,13 +92,18 @@ class World:
             "stores": [{"endpoint": self.object_store.endpoint, "credentials": str(keys)}],
         }
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
+        self.receipt_keys.mkdir()
+        make_signing_key(self.receipt_keys)
 
     def start(self) -> None:
         """Start the installed operator."""
         metrics, probes = free_ports(2)
         log = (self.folder / "operator.log").open("ab")
         self.operator = subprocess.Popen(
-            [str(Path(sys.executable).with_name("palimpsest")), "operator"],
+            [
+                str(Path(sys.executable).with_name("palimpsest")),
+                *("operator", f"--receipt-keys={self.receipt_keys}"),
+            ],
             env={
                 **os.environ,
                 "KUBECONFIG": str(self.plane.kubeconfig),
@@ -386,6 +393,12 @@ class World:
                 },
             },
         }
+
+
+def make_signing_key(folder: Path) -> None:
+    """Make a new signing key, over another if there is one."""
+    signer = CryptoSigner.generate_ed25519()
+    (folder / "signing.pem").write_bytes(signer.private_bytes)
 
 
 def task_of(job: Json) -> Task:

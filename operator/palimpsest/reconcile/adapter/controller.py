@@ -16,10 +16,12 @@ from palimpsest.api.dataset import SyntheticDataset
 from palimpsest.api.generator import PrivateGenerator
 from palimpsest.ledger.errors import Denied, LedgerError
 from palimpsest.ledger.state import LedgerState
+from palimpsest.receipts import KeyUnusable, ReceiptInvalid
 from palimpsest.reconcile import alignment, budget, dataset, generator
 from palimpsest.reconcile.adapter import events
 from palimpsest.reconcile.adapter.cluster import Cluster, ConflictError
 from palimpsest.reconcile.adapter.ledgers import Ledgers
+from palimpsest.reconcile.adapter.receipts import Receipts
 from palimpsest.reconcile.adapter.stores import Stores
 from palimpsest.reconcile.observed import (
     BudgetView,
@@ -38,7 +40,7 @@ from palimpsest.reconcile.observed import (
     Settings,
     StoreTrouble,
 )
-from palimpsest.reconcile.plan import FINALIZER, CreateJob, DeleteJob, Plan
+from palimpsest.reconcile.plan import FINALIZER, CreateJob, DeleteJob, Plan, SignReceipt
 from palimpsest.storage import StoreError
 from palimpsest.telemetry import metrics
 
@@ -73,12 +75,14 @@ class Controller:
         cluster: Cluster,
         stores: Stores,
         ledgers: Ledgers,
+        receipts: Receipts,
         settings: Settings,
         wake: Callable[[Key], None],
     ) -> None:
         self._cluster = cluster
         self._stores = stores
         self._ledgers = ledgers
+        self._receipts = receipts
         self._settings = settings
         self._wake = wake
 
@@ -106,9 +110,11 @@ class Controller:
             resource = _parse(PrivateGenerator, current)
             paying = self._budget(resource.spec.budget_ref.name)
             jobs = self._jobs(meta, paying, own=False)
+            keys = self._receipts.keys()
             return (
                 lambda objects, now: generator.reconcile(
-                    ObservedGenerator(meta, resource, paying, jobs, objects, self._settings), now
+                    ObservedGenerator(meta, resource, paying, jobs, objects, self._settings, keys),
+                    now,
                 )
             ), paying
         if meta.kind == SyntheticDataset.kind:
@@ -116,10 +122,11 @@ class Controller:
             source = self._generator(meta.namespace, synthetic.spec.generator_ref.name)
             payer = self._payer(synthetic, source)
             children = self._jobs(meta, payer, own=True)
+            known = self._receipts.keys()
             return (
                 lambda objects, now: dataset.reconcile(
                     ObservedDataset(
-                        meta, synthetic, source, payer, children, objects, self._settings
+                        meta, synthetic, source, payer, children, objects, self._settings, known
                     ),
                     now,
                 )
@@ -151,22 +158,7 @@ class Controller:
             # Before anything is spent, so that a deletion always passes by us.
             self._cluster.write_finalizers(meta.kind, current, [*finalizers, FINALIZER])
             return SOON
-        acted = False
-        if plan.ledger and paying is not None:
-            for action in plan.ledger:
-                try:
-                    self._ledgers.execute(paying.budget, action)
-                except Denied as denial:
-                    events.record(self._cluster, meta, True, "BudgetExceeded", str(denial))
-                except (LedgerError, StoreError) as error:
-                    log.warning(
-                        "ledger action refused",
-                        extra={"resource": str(meta.name), "action": type(action).__name__},
-                    )
-                    events.record(self._cluster, meta, True, "LedgerRefused", str(error))
-                    raise
-            acted = True
-            self._wake(Key(PrivacyBudget.kind, "", paying.meta.name))
+        acted = paying is not None and self._charge(meta, plan, paying)
         for relay in plan.relays:
             self._stores.relay(relay)
             acted = True
@@ -175,6 +167,10 @@ class Controller:
         if plan.status is not None:
             self._announce(meta, current, plan.status)
             self._cluster.write_status(meta.kind, current, plan.status)
+        for receipt in plan.receipts:
+            # After the status: the accountants take their time, and it says what goes on.
+            self._sign(meta, paying, receipt)
+            acted = True
         if not plan.finalizer and FINALIZER in finalizers:
             fresh = self._cluster.resource(meta.kind, meta.namespace, meta.name)
             if fresh is not None:
@@ -183,6 +179,36 @@ class Controller:
         if acted:
             return SOON
         return plan.requeue
+
+    def _charge(self, meta: Meta, plan: Plan, paying: BudgetView) -> bool:
+        """What the plan asks of the journal; whether it asked for anything to be written."""
+        for action in plan.ledger:
+            try:
+                self._ledgers.execute(paying.budget, action)
+            except Denied as denial:
+                events.record(self._cluster, meta, True, "BudgetExceeded", str(denial))
+            except (LedgerError, StoreError) as error:
+                log.warning(
+                    "ledger action refused",
+                    extra={"resource": str(meta.name), "action": type(action).__name__},
+                )
+                events.record(self._cluster, meta, True, "LedgerRefused", str(error))
+                raise
+        for head in plan.witnesses:
+            self._ledgers.witness(paying.budget, head)
+        if plan.ledger or plan.witnesses:
+            self._wake(Key(PrivacyBudget.kind, "", paying.meta.name))
+        return bool(plan.ledger)
+
+    def _sign(self, meta: Meta, paying: BudgetView | None, receipt: SignReceipt) -> None:
+        if paying is None or not isinstance(paying.ledger, LedgerState):
+            return
+        try:
+            self._receipts.issue(paying.meta.name, paying.ledger, receipt)
+        except (ReceiptInvalid, KeyUnusable, StoreError) as error:
+            log.warning("receipt not written", extra={"resource": meta.name})
+            events.record(self._cluster, meta, True, "ReceiptNotWritten", str(error))
+            raise
 
     def _child(self, meta: Meta, child: CreateJob | DeleteJob) -> None:
         if isinstance(child, DeleteJob):
@@ -234,6 +260,8 @@ class Controller:
         resource = _parse(PrivacyBudget, current)
         state = self._ledgers.state(resource)
         name = current["metadata"]["name"]
+        if isinstance(state, LedgerState) or state.unsound:
+            metrics.observe_ledger(name, isinstance(state, LedgerState))
         if isinstance(state, LedgerState) and state.is_open:
             metrics.observe_budget(
                 name, state.committed / state.limit_units, state.reserved / state.limit_units

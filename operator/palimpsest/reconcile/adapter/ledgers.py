@@ -1,23 +1,49 @@
 """The operator's journals: one reader a data set, and the ledger actions of a plan."""
 
 import threading
+from typing import Literal
 
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
 from palimpsest.ledger.entries import DataIdentity, LimitBody, Subject
-from palimpsest.ledger.errors import LedgerError
+from palimpsest.ledger.errors import EntryChanged, JournalShortened, LedgerError
 from palimpsest.ledger.journal import Journal
-from palimpsest.ledger.state import LedgerState
+from palimpsest.ledger.nesting import refuse_below
+from palimpsest.ledger.state import Head, LedgerState
 from palimpsest.privacy.gate import choose_order
 from palimpsest.privacy.pricing import limit_of, planned_mechanisms
 from palimpsest.reconcile.adapter.stores import Stores, UnknownStoreError
 from palimpsest.reconcile.observed import LedgerTrouble
 from palimpsest.reconcile.plan import Commit, LedgerAction, Open, Release, Reserve
-from palimpsest.storage import AccessDenied, StoreError, probe_conditional_writes
+from palimpsest.storage import AccessDenied, StoreError, canonical_prefix, probe_conditional_writes
 from palimpsest.telemetry import metrics
+
+Unsound = Literal[
+    "JournalShorterThanStatus",
+    "JournalShorterThanRemembered",
+    "JournalBehindReceipt",
+    "JournalEntryChanged",
+    "LedgerUnsound",
+]
+
+_REMEDY = (
+    "Nothing is reserved from it until the store holds the journal as it was: restore its entries "
+    "from the store's versions or a copy."
+)
+
+
+class UnsoundError(LedgerError):
+    """The journal cannot be trusted, for a reason from a closed set."""
+
+    def __init__(self, reason: Unsound, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def opening(spec: PrivacyBudgetSpec) -> tuple[DataIdentity, LimitBody, int]:
-    """What the journal is opened with: the data's identity, the limit, the filter's order."""
+    """What the journal is opened with: the data's identity, the limit, the filter's order.
+
+    Raises ValueError where the plan or the limit leaves no order.
+    """
     dataset, limit = spec.dataset, spec.limit
     data = DataIdentity(
         uri=dataset.uri,
@@ -31,44 +57,62 @@ def opening(spec: PrivacyBudgetSpec) -> tuple[DataIdentity, LimitBody, int]:
 
 
 class Ledgers:
-    """Reads and appends; a failed read forgets the cached state, so doubt always re-reads."""
+    """Reads and appends. What was once read of a journal must stay in it."""
 
     def __init__(self, stores: Stores, cluster: str) -> None:
         self._stores = stores
         self._cluster = cluster
         self._journals: dict[tuple[str, str], Journal] = {}
+        # The last entries known of journals that then were found unsound.
+        self._remembered: dict[tuple[str, str], Head] = {}
+        # What receipts named that the journal did not hold.
+        self._witnessed: dict[tuple[str, str], Head] = {}
         # A Journal is a snapshot with a position: threads of the work queue take turns.
         self._turn = threading.RLock()
 
     def state(self, budget: PrivacyBudget) -> LedgerState | LedgerTrouble:
-        """The journal as it is now."""
-        key = self._key(budget)
+        """The journal as it is now, if it holds all that the status and we remember of it."""
+        dataset = budget.spec.dataset
+        try:
+            uri = canonical_prefix(dataset.uri)
+        except ValueError as error:
+            return LedgerTrouble("UriInvalid", str(error))
         try:
             with self._turn:
-                return self._journal(budget).refresh()
+                state = self._read(budget).state
+            if not state.is_open:
+                return self._nested(dataset.storage.endpoint, uri) or state
         except UnknownStoreError as error:
             return LedgerTrouble("StoreUnknown", str(error))
         except AccessDenied as error:
             return LedgerTrouble("StoreAccessDenied", str(error))
         except StoreError as error:
             return LedgerTrouble("StoreUnavailable", str(error))
-        except LedgerError as error:
-            self._journals.pop(key, None)
-            return LedgerTrouble("LedgerUnsound", str(error))
+        except UnsoundError as error:
+            return LedgerTrouble(error.reason, f"{error}. {_REMEDY}", unsound=True)
+        return state
+
+    def witness(self, budget: PrivacyBudget, head: Head) -> None:
+        """Trust the journal only once it holds the entry that a signed receipt names."""
+        dataset = budget.spec.dataset
+        with self._turn:
+            self._witnessed[dataset.storage.endpoint, canonical_prefix(dataset.uri)] = head
 
     def execute(self, budget: PrivacyBudget, action: LedgerAction) -> None:
         """Append what the action says. Raises LedgerError (Denied: does not fit) or StoreError."""
         with self._turn, metrics.ledger_operation(type(action).__name__.lower()):
-            journal = self._journal(budget)
-            self._append(journal, budget, action)
+            self._append(self._read(budget), budget, action)
 
     def _append(self, journal: Journal, budget: PrivacyBudget, action: LedgerAction) -> None:
         match action:
             case Open():
-                if not journal.refresh().is_open:
+                if not journal.state.is_open:
                     store = self._stores.at(budget.spec.dataset.storage.endpoint)
                     probe_conditional_writes(store, journal.location)
-                data, limit, order = opening(budget.spec)
+                try:
+                    data, limit, order = opening(budget.spec)
+                except ValueError as error:
+                    raise LedgerError(str(error)) from error
                 journal.open(data, limit, order)
             case Reserve():
                 subject = Subject(cluster=self._cluster, **action.subject.model_dump())
@@ -84,12 +128,55 @@ class Ledgers:
             case Release():
                 journal.release(action.charge, "never-started")
 
-    def _journal(self, budget: PrivacyBudget) -> Journal:
-        key = self._key(budget)
-        if key not in self._journals:
-            self._journals[key] = Journal(self._stores.at(key[0]), key[1])
-        return self._journals[key]
+    def _read(self, budget: PrivacyBudget) -> Journal:
+        """The journal, read to its end and held against memory. Raises UnsoundError, StoreError."""
+        dataset = budget.spec.dataset
+        key = dataset.storage.endpoint, canonical_prefix(dataset.uri)
+        journal = self._newest(key)
+        head = budget.status.head if budget.status else None
+        if head is not None:
+            anchor = Head(head.sequence, head.digest)
+            _check(journal, anchor, "JournalShorterThanStatus", "In the budget's status")
+        if key in self._remembered:
+            anchor = self._remembered[key]
+            _check(journal, anchor, "JournalShorterThanRemembered", "By this operator")
+        if key in self._witnessed:
+            _check(journal, self._witnessed[key], "JournalBehindReceipt", "In a receipt")
+        self._journals[key] = journal
+        return journal
 
-    @staticmethod
-    def _key(budget: PrivacyBudget) -> tuple[str, str]:
-        return budget.spec.dataset.storage.endpoint, budget.spec.dataset.uri
+    def _newest(self, key: tuple[str, str]) -> Journal:
+        journal = self._journals.get(key)
+        if journal is not None:
+            try:
+                journal.refresh()
+            except LedgerError:
+                # What is wrong is said after a reading from the first entry, whoever reads.
+                del self._journals[key]
+                if journal.state.head is not None:
+                    self._remembered[key] = journal.state.head
+            else:
+                return journal
+        journal = Journal(self._stores.at(key[0]), key[1])
+        try:
+            journal.refresh()
+        except LedgerError as error:
+            raise UnsoundError("LedgerUnsound", str(error)) from error
+        return journal
+
+    def _nested(self, endpoint: str, uri: str) -> LedgerTrouble | None:
+        """Why a journal that is not open never will be."""
+        try:
+            refuse_below(self._stores.at(endpoint), uri)
+        except LedgerError as error:
+            return LedgerTrouble("UriNested", str(error))
+        return None
+
+
+def _check(journal: Journal, anchor: Head, shorter: Unsound, where: str) -> None:
+    try:
+        journal.check([anchor])
+    except JournalShortened as error:
+        raise UnsoundError(shorter, f"{where}, {error}") from error
+    except EntryChanged as error:
+        raise UnsoundError("JournalEntryChanged", f"{where}, {error}") from error
