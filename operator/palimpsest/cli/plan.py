@@ -1,4 +1,4 @@
-"""`palimpsest plan`: what a training and its histogram would cost. Offline."""
+"""`palimpsest plan`: what a training and its histogram would cost, and what would fit. Offline."""
 
 import json
 import re
@@ -13,6 +13,13 @@ from pydantic import ValidationError
 from palimpsest.privacy.accountant import AccountantError, epsilon_pld, epsilon_rdp
 from palimpsest.privacy.calibration import calibrate_noise, default_plan, worst_case_steps
 from palimpsest.privacy.gate import Limit, choose_order, renyi_cost, rho
+from palimpsest.privacy.inverse import (
+    histogram_noise_that_fits,
+    largest_epsilon_that_fits,
+    noise_that_fits,
+    steps_that_fit,
+    times_that_fit,
+)
 from palimpsest.privacy.mechanisms import (
     MAX_NOISE,
     MAX_RECORDS,
@@ -60,6 +67,7 @@ class Question:
     checkpoint_interval: int
     histogram_noise_multiplier: Decimal | None
     limit: Decimal | None
+    spent_share: Decimal = Decimal(0)
 
 
 def answer(question: Question) -> dict[str, Any]:
@@ -86,7 +94,8 @@ def answer(question: Question) -> dict[str, Any]:
         mechanisms.append(DiscreteGaussian.model_validate({"noiseMultiplier": histogram}))
     gate: dict[str, Any] = {}
     if question.limit is not None:
-        gate = _gate(Limit(question.limit, question.delta), question.records, mechanisms)
+        limit = Limit(question.limit, question.delta)
+        gate = _gate(limit, training, mechanisms, question.spent_share)
     delta = float(question.delta)
     epsilon, order = epsilon_rdp(mechanisms, delta)
     figures: dict[str, Any] = {
@@ -115,12 +124,24 @@ def _pld(mechanisms: list[Mechanism], delta: float) -> float | None:
         return None
 
 
-def _gate(limit: Limit, records: int, mechanisms: list[Mechanism]) -> dict[str, Any]:
-    """Shares of a budget opened with the default plan, and of one whose plan is just this."""
-    order = choose_order(default_plan(limit, records), limit)
+def _gate(
+    limit: Limit,
+    training: PoissonSubsampledGaussian,
+    mechanisms: list[Mechanism],
+    spent: Decimal,
+) -> dict[str, Any]:
+    """Shares of a budget opened with the default plan, and of one whose plan is just this.
+
+    What fits is told for the first, of what `spent` leaves of it.
+    """
+    order = choose_order(default_plan(limit, training.records), limit)
     own_order = choose_order(mechanisms, limit)
     shares = _shares(limit, order, mechanisms)
-    figures = {
+    units = rho(limit.epsilon, limit.delta, order)
+    left = int(units * (1 - spent))
+    cost = sum(renyi_cost(mechanism, order) for mechanism in mechanisms)
+    size = training.records, training.batch
+    figures: dict[str, Any] = {
         "limit": float(limit.epsilon),
         "gateOrder": order,
         "gateShare": sum(shares),
@@ -129,7 +150,21 @@ def _gate(limit: Limit, records: int, mechanisms: list[Mechanism]) -> dict[str, 
     }
     if len(shares) > 1:
         figures |= {"trainingShare": shares[0], "histogramShare": shares[1]}
-    return figures
+    return figures | {
+        "leftShare": left / units,
+        "fits": cost <= left,
+        "timesThatFit": times_that_fit(left, cost),
+        "largestEpsilonThatFits": _number(
+            largest_epsilon_that_fits(left, order, limit.delta, *size, training.steps)
+        ),
+        "stepsThatFit": steps_that_fit(left, order, training.noiseMultiplier, *size),
+        "leastNoiseThatFits": _number(noise_that_fits(left, order, *size, training.steps)),
+        "leastHistogramNoiseThatFits": _number(histogram_noise_that_fits(left, order)),
+    }
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)
 
 
 def _shares(limit: Limit, order: int, mechanisms: list[Mechanism]) -> list[float]:
@@ -140,16 +175,48 @@ def _shares(limit: Limit, order: int, mechanisms: list[Mechanism]) -> list[float
 _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
 
 
-@click.command()
-@click.option(
-    "--records", type=click.IntRange(1, MAX_RECORDS), required=True, help="Declared record count."
+@click.command(
+    epilog="Example: palimpsest plan --records 180000 --batch-size 4096 --steps 440 --epsilon 4 "
+    "--delta 1e-6 --limit 8 --histogram-noise-multiplier 10"
 )
-@click.option("--batch-size", type=click.IntRange(1), required=True, help="Expected batch size.")
-@click.option("--steps", type=click.IntRange(1, MAX_STEPS), required=True)
-@click.option("--epsilon", type=plain_decimal(), help="Calibrate the noise to this epsilon.")
-@click.option("--noise-multiplier", type=_NOISE, help="Take this noise instead.")
-@click.option("--delta", type=plain_decimal(below=Decimal(1)), required=True)
-@click.option("--restarts", type=click.IntRange(0, 100), default=0, show_default=True)
+@click.option(
+    "--records",
+    type=click.IntRange(1, MAX_RECORDS),
+    required=True,
+    help="Declared number of private records.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    required=True,
+    help="Expected batch size; over --records it is the sampling rate.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1, MAX_STEPS), required=True, help="Steps of the training."
+)
+@click.option(
+    "--epsilon",
+    type=plain_decimal(),
+    metavar="DECIMAL",
+    help="Calibrate the noise to this epsilon, by Rényi accounting.",
+)
+@click.option(
+    "--noise-multiplier", type=_NOISE, metavar="DECIMAL", help="Take this noise in its place."
+)
+@click.option(
+    "--delta",
+    type=plain_decimal(below=Decimal(1)),
+    metavar="DECIMAL",
+    required=True,
+    help="Delta that every epsilon is stated at, such as 1e-6.",
+)
+@click.option(
+    "--restarts",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    help="Restarts to pay for in advance: each may repeat a checkpoint interval.",
+)
 @click.option(
     "--checkpoint-interval",
     type=click.IntRange(1),
@@ -157,11 +224,34 @@ _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
     show_default=True,
     help="Steps that one restart may repeat.",
 )
-@click.option("--histogram-noise-multiplier", type=_NOISE, help="Add a histogram.")
-@click.option("--limit", type=plain_decimal(), help="Epsilon of a whole budget at this delta.")
+@click.option(
+    "--histogram-noise-multiplier",
+    type=_NOISE,
+    metavar="DECIMAL",
+    help="Add a resampling histogram with this noise.",
+)
+@click.option(
+    "--limit",
+    type=plain_decimal(),
+    metavar="DECIMAL",
+    help="Epsilon of a whole budget at this delta: which share this takes, and what fits.",
+)
+@click.option(
+    "--spent-share",
+    type=plain_decimal(most=Decimal(1)),
+    metavar="DECIMAL",
+    help="With --limit: the share that is committed or reserved already, such as 0.23.",
+)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def plan(output: str, **options: Any) -> None:
-    """What a training would cost, offline: noise, epsilon by two accountants, share of a budget."""
+    """What a training would cost, offline: noise, epsilon by two accountants, share of a budget.
+
+    Everything is priced at its worst case: steps + restarts * checkpoint interval.
+    """
+    if options["spent_share"] is None:
+        options["spent_share"] = Decimal(0)
+    elif options["limit"] is None:
+        raise click.UsageError("--spent-share goes with --limit")
     question = Question(**options)
     if (question.epsilon is None) == (question.noise_multiplier is None):
         raise click.UsageError("give one of --epsilon and --noise-multiplier")
@@ -182,7 +272,44 @@ def plan(output: str, **options: Any) -> None:
 
 def _text(figures: dict[str, Any]) -> str:
     width = max(map(len, figures))
-    return "\n".join(
-        f"{name:<{width}}  {'unknown' if value is None else f'{value:.6g}'}"
-        for name, value in figures.items()
+    lines = [f"{name:<{width}}  {_shown(value)}" for name, value in figures.items()]
+    return "\n".join([*lines, "", *_words(figures)])
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, int | float) else "unknown"
+
+
+def _words(figures: dict[str, Any]) -> list[str]:
+    """The figures in sentences."""
+    rdp, pld = figures["epsilonRDP"], figures["epsilonPLD"]
+    tight = "" if pld is None else f", and {pld:.3f} by privacy loss distributions"
+    lines = [
+        f"With noise {figures['noiseMultiplier']:g} this is ({rdp:.3f}, {figures['delta']:g})-DP "
+        f"by Rényi accounting{tight}."
+    ]
+    if "limit" not in figures:
+        return lines
+    lines.append(
+        f"Of a budget ({figures['limit']:g}, {figures['delta']:g}) opened with the default plan "
+        f"(order {figures['gateOrder']}) it takes {figures['gateShare']:.1%}; of one planned for "
+        f"just this (order {figures['plannedGateOrder']}) {figures['plannedGateShare']:.1%}."
     )
+    times = figures["timesThatFit"]
+    how = f"It fits {times} time{'s' * (times != 1)}" if times else "It does not fit"
+    lines.append(f"{how} into the {figures['leftShare']:.1%} that is left.")
+    most = figures["largestEpsilonThatFits"]
+    steps = figures["worstCaseSteps"]
+    lines.append(
+        f"What fits there, of trainings with this batch size: epsilon up to {most:g} at {steps} "
+        f"steps (noise at least {figures['leastNoiseThatFits']:g}), or at this noise "
+        f"{figures['stepsThatFit']} steps."
+        if most is not None
+        else f"No training of {steps} steps of this batch size fits there."
+    )
+    least = figures["leastHistogramNoiseThatFits"]
+    if least is not None:
+        lines.append(f"A histogram fits there with noise {least:g} or more.")
+    return lines

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from palimpsest.cli.main import main
+from palimpsest.cli.main import commands
 
 SIZE = ["--records", "180000", "--batch-size", "4096", "--steps", "440"]
+MANY = "9" * 4_000
 
 
 @cache
 def plan(*arguments: str) -> dict[str, Any]:
-    done = CliRunner().invoke(main, ["plan", *SIZE, *arguments, "-o", "json"])
+    done = CliRunner().invoke(commands, ["plan", *SIZE, *arguments, "-o", "json"])
     assert done.exit_code == 0, done.output
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
@@ -42,6 +43,7 @@ def test_two_accountants_say_what_is_spent(
 def test_noise_is_calibrated_just_below_the_epsilon() -> None:
     figures = plan("--epsilon", "2.86", "--delta", "5e-7")
     assert 2.86 * 0.995 <= figures["epsilonRDP"] <= 2.86
+    assert figures["epsilonPLD"] < figures["epsilonRDP"]
     assert figures["noiseMultiplier"] > 1.12254
 
 
@@ -83,6 +85,24 @@ def test_a_limit_adds_order_and_share() -> None:
         (["--epsilon", "3", "--delta", "1e-6", "--batch-size", "180001"], "--batch-size"),
         (["--epsilon", "3", "--delta", "1e-6", "--restarts", "-1"], "--restarts"),
         (["--epsilon", "3", "--delta", "1e-6", "--limit", "0.001"], "--limit"),
+        (["--epsilon", "3", "--delta", "1e-6", "--spent-share", "0.5"], "--limit"),
+        (["--epsilon", "3", "--delta", "1e-6", "--limit", "8", "--spent-share", "2"], "at most 1"),
+        (["--epsilon", "9" * 10_000, "--delta", "1e-6"], "--epsilon"),
+        (["--epsilon", "3", "--delta", "1e-6", "--steps", "9" * 10_000], "--steps"),
+        (["--epsilon", "3", "--delta", "1e-6", "--records", "1_000"], "--records"),
+        (
+            ["--epsilon", "3", "--delta", "1e-6", "--restarts=9", f"--checkpoint-interval={MANY}"],
+            "--steps",
+        ),
+        (
+            [
+                "--noise-multiplier=1",
+                "--delta=1e-6",
+                "--restarts=9",
+                f"--checkpoint-interval={MANY}",
+            ],
+            "steps",
+        ),
         (["--delta", "1e-6"], "give one of --epsilon and --noise-multiplier"),
         (
             ["--epsilon", "3", "--noise-multiplier", "1", "--delta", "1e-6"],
@@ -91,7 +111,7 @@ def test_a_limit_adds_order_and_share() -> None:
     ],
 )
 def test_wrong_options_are_named_in_one_line(arguments: list[str], named: str) -> None:
-    done = CliRunner().invoke(main, ["plan", *SIZE, *arguments])
+    done = CliRunner().invoke(commands, ["plan", *SIZE, *arguments])
     assert done.exit_code == 2
     last = done.output.strip().splitlines()[-1]
     assert last.startswith("Error: ")
@@ -99,9 +119,33 @@ def test_wrong_options_are_named_in_one_line(arguments: list[str], named: str) -
     assert "Traceback" not in done.output
 
 
-def test_the_text_holds_the_same_figures() -> None:
-    done = CliRunner().invoke(main, ["plan", *SIZE, "--epsilon", "3", "--delta", "5e-7"])
-    figures = plan("--epsilon", "3", "--delta", "5e-7")
-    shown = dict(line.split() for line in done.stdout.splitlines())
+def test_what_fits_is_granted_and_no_more_is() -> None:
+    asked = ("--delta", "1e-6", "--limit", "8", "--spent-share", "0.9")
+    figures = plan("--epsilon", "4", *asked)
+    assert (figures["fits"], figures["timesThatFit"]) == (False, 0)
+    assert figures["leftShare"] == pytest.approx(0.1)
+    most = figures["largestEpsilonThatFits"]
+    assert plan("--epsilon", f"{most:.2f}", *asked)["fits"]
+    assert not plan("--epsilon", f"{most + 0.01:.2f}", *asked)["fits"]
+    histogram = figures["leastHistogramNoiseThatFits"]
+    assert histogram == pytest.approx((4 / (2 * 0.1 * 4.14461)) ** 0.5, rel=1e-4)
+
+
+def test_nothing_left_fits_nothing() -> None:
+    figures = plan("--epsilon", "4", "--delta", "1e-6", "--limit", "8", "--spent-share", "1")
+    names = ("largestEpsilonThatFits", "leastNoiseThatFits", "leastHistogramNoiseThatFits")
+    assert [figures[name] for name in names] == [None, None, None]
+    assert (figures["fits"], figures["stepsThatFit"]) == (False, 0)
+
+
+def test_the_text_holds_the_same_figures_and_says_them_in_words() -> None:
+    asked = ["--epsilon", "3", "--delta", "5e-7", "--limit", "8"]
+    done = CliRunner().invoke(commands, ["plan", *SIZE, *asked])
+    figures = plan(*asked)
+    table, words = done.stdout.split("\n\n")
+    shown = dict(line.split() for line in table.splitlines())
     assert set(shown) == set(figures)
     assert float(shown["noiseMultiplier"]) == pytest.approx(figures["noiseMultiplier"])
+    assert f"order {figures['gateOrder']}" in words
+    assert f"epsilon up to {figures['largestEpsilonThatFits']:g} at 440 steps" in words
+    assert f"It fits {figures['timesThatFit']} times" in words

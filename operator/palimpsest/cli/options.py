@@ -1,0 +1,79 @@
+"""Options that the commands about journals share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from .sources import Access
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FILE = click.Path(path_type=Path)
+
+
+def where(command: F) -> F:
+    """The cluster to ask, or the journal to read without one."""
+    for option in reversed(
+        (
+            click.option("--kubeconfig", type=_FILE, help="Default: $KUBECONFIG, ~/.kube/config."),
+            click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
+            click.option(
+                "--journal",
+                metavar="URI|FOLDER",
+                help="Work without a cluster: the private data's URI, its journal's, or a folder "
+                "with a copy of the journal's objects.",
+            ),
+            click.option(
+                "--budget-file",
+                type=_FILE,
+                help="With --journal: a PrivacyBudget as kubectl get -o yaml shows it.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def stores(command: F) -> F:
+    """How to reach the stores."""
+    for option in reversed(
+        (
+            click.option(
+                "--endpoint",
+                metavar="URL",
+                help="The store's address, where the budget's own is not yours.",
+            ),
+            click.option("--region", metavar="NAME"),
+            click.option(
+                "--virtual-hosts/--path-style",
+                default=None,
+                help="Buckets as host names (AWS) or as paths.",
+            ),
+            click.option("--ca-bundle", type=_FILE, help="PEM file of the store's authority."),
+            click.option(
+                "--credentials",
+                type=_FILE,
+                metavar="FOLDER",
+                help="Folder with files AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; default: "
+                "the variables of these names.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def access(options: dict[str, Any]) -> Access:
+    """Takes the stores' options out of a command's. Raises click.BadParameter."""
+    endpoint = options.pop("endpoint")
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise click.BadParameter("write it as https://host", param_hint="--endpoint")
+    return Access(
+        endpoint,
+        options.pop("region"),
+        options.pop("virtual_hosts"),
+        options.pop("ca_bundle"),
+        options.pop("credentials"),
+    )
