@@ -54,14 +54,22 @@ crds: venv ## Generate crds/ from the API models, and the chart's copy.
 
 .PHONY: test
 test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile -m "not full"
+
+# What the ledger promises, against a store of another maker too.
+LEDGER := tests/integration/ledger
+ON_MINIO := $(BIN)/pytest --object-store=minio
 
 .PHONY: e2e
 e2e: ground venv ## The pipeline with a tiny model on a real node, and a few faults.
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/e2e -m "not full"
+	$(ON_MINIO) -m "not full" $(addprefix $(LEDGER)/,test_journal_in_s3.py test_requests.py test_writers.py)
 
 .PHONY: e2e-full
-e2e-full: e2e ## Every end-to-end test; for now the same.
+e2e-full: e2e ## Every test that is too long for CI, and the ledger's on two makers' stores.
+	$(BIN)/pytest -m full tests
+	$(BIN)/pytest -m "not full" $(LEDGER)
+	$(ON_MINIO) $(LEDGER)
 
 .PHONY: bench
 bench: venv ## Benchmarks against their baselines: build/bench/results.json, docs/benchmarks.md.

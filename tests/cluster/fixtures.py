@@ -1,11 +1,14 @@
 """Pytest fixtures: a control plane without a node, and an object store, one of each a test run.
 
+The store is versitygw, which the demo runs too, or MinIO with `--object-store=minio`.
+
 Both listen on free loopback ports, keep their files in a temporary folder and end with the run.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -25,6 +28,8 @@ from cluster.report import ClusterError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+STORE_OPTION = "--object-store"
 
 
 @dataclass(frozen=True)
@@ -52,52 +57,87 @@ class ControlPlane:
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """versitygw with the demo's buckets, accounts and policies."""
+    """A store with the demo's buckets and accounts.
+
+    `separate_rights`: every account may do what its policy says, not everything.
+    """
 
     endpoint: str
     credentials: dict[str, store.Credentials]
+    separate_rights: bool = True
 
     def client(self, account: str) -> S3Client:
         """A boto3 client as `root`, `custodian`, `operator` or `tenant`."""
         return store.client(self.endpoint, self.credentials[account])
 
 
+class Site:
+    """The addresses, keys and files of a control plane that can be run, stopped and run again."""
+
+    def __init__(self, folder: Path) -> None:
+        api, etcd, peer, controllers = free_ports(4)
+        self.folder = folder
+        self._at = programs.Addresses(
+            address="127.0.0.1",
+            api_port=api,
+            etcd_client_port=etcd,
+            etcd_peer_port=peer,
+            controller_port=controllers,
+            service_cidr="10.0.0.0/24",
+            first_service="10.0.0.1",
+        )
+        self._keys = programs.make_keys(folder / "pki", self._at)
+
+    @contextmanager
+    def running(self) -> Iterator[ControlPlane]:
+        """The control plane, ready, while the block lasts."""
+        binaries = toolchain.kube()
+        folder, at, keys = self.folder, self._at, self._keys
+        with ExitStack() as running:
+            running.enter_context(process(folder, "etcd", programs.etcd(binaries, self._data, at)))
+            # The loopback address is refused as an endpoint of the service `kubernetes`.
+            apiserver = programs.apiserver(
+                binaries, keys, at, "--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"
+            )
+            serving = running.enter_context(process(folder, "kube-apiserver", apiserver))
+            wait_healthy(f"{at.server}/readyz", folder / "pki" / "ca.crt", serving, folder)
+            manager = programs.controller_manager(binaries, keys, at)
+            managing = running.enter_context(process(folder, "kube-controller-manager", manager))
+            health = f"https://127.0.0.1:{at.controller_port}/healthz"
+            wait_healthy(health, None, managing, folder)
+            yield ControlPlane(keys.admin, at.server, binaries, folder)
+
+    def empty(self) -> None:
+        """Lose all that etcd held; the control plane must be stopped."""
+        shutil.rmtree(self._data)
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "etcd"
+
+
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    binaries = toolchain.kube()
-    folder = tmp_path_factory.mktemp("control-plane")
-    api, etcd, peer, controllers = free_ports(4)
-    at = programs.Addresses(
-        address="127.0.0.1",
-        api_port=api,
-        etcd_client_port=etcd,
-        etcd_peer_port=peer,
-        controller_port=controllers,
-        service_cidr="10.0.0.0/24",
-        first_service="10.0.0.1",
-    )
-    keys = programs.make_keys(folder / "pki", at)
-    with ExitStack() as running:
-        running.enter_context(process(folder, "etcd", programs.etcd(binaries, folder / "etcd", at)))
-        # The loopback address is refused as an endpoint of the service `kubernetes`.
-        apiserver = programs.apiserver(
-            binaries, keys, at, "--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"
-        )
-        api_process = running.enter_context(process(folder, "kube-apiserver", apiserver))
-        wait_healthy(f"{at.server}/readyz", folder / "pki" / "ca.crt", api_process, folder)
-        manager = programs.controller_manager(binaries, keys, at)
-        managing = running.enter_context(process(folder, "kube-controller-manager", manager))
-        wait_healthy(f"https://127.0.0.1:{controllers}/healthz", None, managing, folder)
-        yield ControlPlane(keys.admin, at.server, binaries, folder)
+    with Site(tmp_path_factory.mktemp("control-plane")).running() as plane:
+        yield plane
 
 
 @pytest.fixture(scope="session")
-def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    gateway = toolchain.store()
+def object_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ObjectStore]:
     folder = tmp_path_factory.mktemp("object-store")
+    serve = {"versitygw": versitygw, "minio": minio}[request.config.getoption(STORE_OPTION)]
+    with serve(folder, store.credentials(folder / "credentials.json")) as serving:
+        yield serving
+
+
+@contextmanager
+def versitygw(folder: Path, keys: dict[str, store.Credentials]) -> Iterator[ObjectStore]:
+    """The demo's store: every account has its own keys and rights."""
+    gateway = toolchain.store()
     for name in ("accounts", "data"):
         (folder / name).mkdir()
-    keys = store.credentials(folder / "credentials.json")
     (port,) = free_ports(1)
     command = [str(gateway / "versitygw"), "--port", f"127.0.0.1:{port}", "--quiet"]
     command += ["--iam-dir", str(folder / "accounts"), "posix", str(folder / "data")]
@@ -109,6 +149,30 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         endpoint = f"http://127.0.0.1:{port}"
         store.arrange(gateway, endpoint, keys)
         yield ObjectStore(endpoint, keys)
+
+
+@contextmanager
+def minio(folder: Path, keys: dict[str, store.Credentials]) -> Iterator[ObjectStore]:
+    """Another maker's store, to see that the journal's lock holds there too.
+
+    Every account has the root's keys: who may touch what is tested on the demo's store.
+    """
+    program = toolchain.minio() / "minio"
+    port, console = free_ports(2)
+    command = [str(program), "server", "--quiet", f"--address=127.0.0.1:{port}"]
+    command += [f"--console-address=127.0.0.1:{console}", str(folder / "data")]
+    root = keys["root"]
+    settings = {
+        "MINIO_ROOT_USER": root.access_key,
+        "MINIO_ROOT_PASSWORD": root.secret_key,
+        "MINIO_BROWSER": "off",
+        "MINIO_UPDATE": "off",
+        "MINIO_CI_CD": "on",  # the data may lie on the root file system
+    }
+    with process(folder, "minio", command, settings):
+        endpoint = f"http://127.0.0.1:{port}"
+        store.make_buckets(endpoint, root)
+        yield ObjectStore(endpoint, dict.fromkeys(keys, root), separate_rights=False)
 
 
 def free_ports(count: int) -> list[int]:

@@ -46,7 +46,7 @@ def policy(bucket: str, keys: dict[str, str]) -> Policy:
             allow("custodian", READ + WRITE + DELETE + MULTIPART, "*"),
             allow("operator", LIST),
             allow("operator", READ, "*"),
-            allow("operator", WRITE, "*.receipt.json"),
+            allow("operator", WRITE, "*/receipt.json"),
             # Public files that custody needs (centroids) are carried here by the operator.
             allow("operator", WRITE, "*/inbox/*"),
             allow("tenant", LIST),

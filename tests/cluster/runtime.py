@@ -36,7 +36,11 @@ class Runtime:
     def add(self, layout: Layout, attempts: int = 3) -> None:
         """Imports an image under its name and its reference by digest, unless it is there."""
         listed = self._run("images", "ls", f"name=={layout.name}")
-        if layout.digest in listed and layout.reference in self.names():
+        if (
+            layout.digest in listed
+            and layout.reference in self.names()
+            and self._is_whole(layout.name)
+        ):
             return
         there = set(self._run("content", "ls", "-q").split())
         missing = [
@@ -67,6 +71,11 @@ class Runtime:
                 self.add(layout, attempts - 1)
                 return
             raise ClusterError(f"importing {layout.name} failed: {error.splitlines()[-1:]}")
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether every layer is there: an import that was killed can leave a name without them."""
+        lines = self._run("images", "check", f"name=={name}").splitlines()[1:]
+        return bool(lines) and all("incomplete" not in line for line in lines)
 
     def _lend(self, digest: str, path: Path) -> bool:
         """Gives the image store a big blob as a second name of the cache's file, if it can."""

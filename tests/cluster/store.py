@@ -54,8 +54,6 @@ def client(endpoint: str, pair: Credentials) -> S3Client:
 
 def arrange(gateway: Path, endpoint: str, keys: dict[str, Credentials]) -> None:
     """Creates what is missing of the accounts and buckets and sets every bucket's policy."""
-    from botocore.exceptions import ClientError  # noqa: PLC0415
-
     root = client(endpoint, keys["root"])
     _wait(root)
     admin: list[str | Path] = [gateway / "versitygw", "admin"]
@@ -68,12 +66,22 @@ def arrange(gateway: Path, endpoint: str, keys: dict[str, Credentials]) -> None:
             user = ["--access", pair.access_key, "--secret", pair.secret_key, "--role", "user"]
             run([*admin, "create-user", *user], what=f"creating the store's account {account}")
     ids = {name: pair.access_key for name, pair in keys.items()}
+    make_buckets(endpoint, keys["root"])
+    for bucket in policies.BUCKETS:
+        root.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policies.policy(bucket, ids)))
+
+
+def make_buckets(endpoint: str, root: Credentials) -> None:
+    """Waits for the store and creates what is missing of the buckets."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415
+
+    store = client(endpoint, root)
+    _wait(store)
     for bucket in policies.BUCKETS:
         try:
-            root.head_bucket(Bucket=bucket)
+            store.head_bucket(Bucket=bucket)
         except ClientError:
-            root.create_bucket(Bucket=bucket)
-        root.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policies.policy(bucket, ids)))
+            store.create_bucket(Bucket=bucket)
 
 
 def _wait(root: S3Client, seconds: float = 60) -> None:

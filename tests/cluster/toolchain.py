@@ -1,4 +1,5 @@
-"""The programs compiled here from Go modules: Kubernetes and etcd, CoreDNS, Helm, versitygw."""
+"""The programs compiled here from Go modules: Kubernetes and etcd, CoreDNS, Helm, versitygw,
+MinIO."""
 
 from __future__ import annotations
 
@@ -50,6 +51,14 @@ def store() -> Path:
     """The folder with versitygw, the S3 gateway."""
     package = "github.com/versity/versitygw/cmd/versitygw"
     return _built("store", "versitygw (a minute when new)", [package])
+
+
+def minio() -> Path:
+    """The folder with MinIO, an S3 server of another maker.
+
+    Its licence is the AGPL: a tool of the tests, never linked with or shipped in the product.
+    """
+    return _built("minio", "MinIO (2 minutes when new)", ["github.com/minio/minio"])
 
 
 def tools() -> Path:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RECORD = "boolq/part-0000.jsonl"
 ENTRY = ".palimpsest/boolq/ledger/00000000.json"
 CHECKPOINT = ".palimpsest/boolq/checkpoints/0001.safetensors"
-RECEIPT = "boolq/generator/train.receipt.json"
+RECEIPT = "boolq/generator/train/receipt.json"
 
 Verdict = str
 ACTIONS: dict[str, Callable[[S3Client, str], object]] = {
