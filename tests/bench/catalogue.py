@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bench import ledger
 from bench.harness import Benchmark, Measure
 
 ROWS, NEW_TOKENS = 64, 24
@@ -155,39 +156,6 @@ def _fine_tuning() -> tuple[Measure, Measure]:
     )
 
 
-def _gate() -> tuple[Measure, Measure]:
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent, rdp  # noqa: PLC0415
-    from palimpsest.privacy.gate import renyi_cost  # noqa: PLC0415
-    from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian  # noqa: PLC0415
-
-    fresh = iter(range(1, 1_000_000))
-
-    def noises() -> list[str]:
-        # Costs are remembered: every call asks for noise that nobody asked for before.
-        return [f"0.8{next(fresh):06d}1" for _ in range(20)]
-
-    def milliseconds(price: Callable[[str], object]) -> float:
-        asked = noises()
-        began = time.perf_counter()
-        for noise in asked:
-            price(noise)
-        return 1000 * (time.perf_counter() - began) / len(asked)
-
-    def ours(noise: str) -> object:
-        mechanism = PoissonSubsampledGaussian(
-            batch=256, records=15_000, noiseMultiplier=noise, steps=32
-        )
-        return renyi_cost(mechanism, 8)
-
-    def theirs(noise: str) -> object:
-        accountant = rdp.RdpAccountant([8.0])
-        one = PoissonSampledDpEvent(256 / 15_000, GaussianDpEvent(float(noise)))
-        accountant.compose(SelfComposedDpEvent(one, 32))
-        return accountant.get_epsilon(1e-5)
-
-    return lambda: milliseconds(ours), lambda: milliseconds(theirs)
-
-
 BENCHMARKS = (
     Benchmark(
         "decode",
@@ -218,13 +186,5 @@ BENCHMARKS = (
         1.5,
         _fine_tuning,
     ),
-    Benchmark(
-        "gate-price",
-        "ms",
-        "lower",
-        "price of a training at the gate's order, 80-digit decimals",
-        "dp-accounting's RdpAccountant at the same order, in double precision",
-        0.2,
-        _gate,
-    ),
+    *ledger.BENCHMARKS,
 )

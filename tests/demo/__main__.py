@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from demo import denial, install, parts, quickstart, report_files, summary, watch
+from demo import denial, install, parts, quickstart, report_files, summary, verification, watch
 from demo.console import DemoError, Phases, say
 from demo.ground import Ground, given
 from demo.parts import Parts
@@ -63,6 +63,8 @@ def demo() -> None:
         say("   denied: it has no Job and no pod")
     with phases.phase("check", "Everything computed again from the buckets"):
         told = _check(ground, real, resources, refused)
+        for line in verification.run(BUDGET, ground).splitlines():
+            say(f"   {line}")
     told["phases"] = phases.seconds
     told["seconds"] = phases.total
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -116,6 +118,7 @@ def _check(
                 generator=GENERATOR,
                 dataset=DATASET,
                 run=RUN,
+                receipt_keys=install.receipt_keys(ground.tools),
                 held_out=real.held_out,
                 private_record=real.private_uri,
                 scratch=BUILD / "scratch",

@@ -9,7 +9,7 @@ from typing import Any
 
 from demo.console import DemoError, say
 from demo.ground import Ground, Keys
-from demo.kubectl import last_line
+from demo.kubectl import Tools, last_line
 
 CHART = Path(__file__).parents[2] / "charts" / "palimpsest"
 BUILD = Path(__file__).parents[2] / "build" / "demo"
@@ -41,6 +41,12 @@ def install(ground: Ground) -> None:
         + _secret(TENANT, "tenant-store", keys["tenant"]),
         "the custodian's and the tenant's Secrets",
     )
+
+
+def receipt_keys(tools: Tools) -> dict[str, str]:
+    """The public keys of receipts as the operator publishes them: PEM by file name."""
+    found = tools.get("configmap", "palimpsest-receipt-keys", "-n", SYSTEM)
+    return dict(found["data"])
 
 
 def chart_values(ground: Ground) -> dict[str, Any]:

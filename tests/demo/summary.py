@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def show(told: Mapping[str, Any], ground: Ground, folder: Path) -> None:
         "kubectl describe privacybudget search-questions",
         "kubectl -n assistants describe synds questions",
         f"kubectl -n {CUSTODY} get jobs,pods",
+        f"{Path(sys.executable).parent / 'palimpsest'} budget {budget['name']}",
         "kubectl explain privategenerator.spec.training",
     ):
         say(f"     {command}")

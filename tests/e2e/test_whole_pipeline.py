@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from demo import install, summary
-from demo.checker import journal
+from demo import install, summary, verification
+from demo.checker import journal, receipts
 from demo.checker.artifacts import of_stage, verify
 from e2e.run import Pipeline
 from e2e.specs import BLOCK, RESTARTS, STEPS
@@ -41,6 +41,25 @@ def test_journal_is_sound_and_not_overspent(pipeline: Pipeline) -> None:
     assert all(charge["state"] == "committed" for charge in told["charges"])
     assert 0 < told["shareCommitted"] <= 1
     assert told["shareReserved"] == 0
+
+
+def test_every_release_has_a_receipt_that_others_can_check(pipeline: Pipeline) -> None:
+    replay = pipeline.replay()
+    told = receipts.audit(
+        pipeline.bucket,
+        pipeline.artifacts(),
+        receipts.public_keys(install.receipt_keys(pipeline.ground.tools)),
+        {name: {"state": c.state, "cost": c.cost} for name, c in replay.charges.items()},
+        replay.digests,
+    )
+    assert sorted(receipt["stage"] for receipt in told) == ["histogram", "train"]
+    assert all(receipt["spent"]["epsilonPLD"] for receipt in told)
+
+
+def test_the_products_own_verification_finds_it_sound(pipeline: Pipeline) -> None:
+    said = verification.run(pipeline.specs.name, pipeline.ground)
+    assert f"{pipeline.specs.name}: sound" in said
+    assert "2 signed receipts" in said
 
 
 def test_operator_was_replaced_in_mid_run(pipeline: Pipeline) -> None:

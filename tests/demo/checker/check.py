@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.checker import artifacts, journal, quality
+from demo.checker import artifacts, journal, quality, receipts
 from demo.checker.bucket import Access, Bucket, CheckError
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be checked; `budget` is the PrivacyBudget as the API server shows it."""
+    """What is to be checked; `budget` is the PrivacyBudget as the API server shows it.
+
+    `receipt_keys` are the PEM files of the keys that may sign receipts, by name.
+    """
 
     access: Access
     tenant: Access
@@ -23,6 +26,7 @@ class Question:
     generator: tuple[str, str]
     dataset: tuple[str, str]
     run: tuple[str, str]
+    receipt_keys: Mapping[str, str]
     held_out: Sequence[str]
     private_record: str
     scratch: Path
@@ -37,11 +41,19 @@ def check(question: Question) -> dict[str, Any]:
     wrong = artifacts.verify(bucket, found)
     if wrong:
         raise CheckError("; ".join(wrong))
-    spent = journal.audit(bucket, question.budget)
+    replay = journal.audit(bucket, question.budget)
+    spent = journal.figures(replay)
     known = {charge["id"] for charge in spent["charges"]}
     unpaid = [a.prefix for a in found if a.manifest.get("charge") not in {None, *known}]
     if unpaid:
         raise CheckError(f"charges that the journal does not know paid for {', '.join(unpaid)}")
+    signed = receipts.audit(
+        bucket,
+        [artifact for artifact in found if artifact.prefix.startswith(question.releases)],
+        receipts.public_keys(question.receipt_keys),
+        {name: {"state": c.state, "cost": c.cost} for name, c in replay.charges.items()},
+        replay.digests,
+    )
     chain = quality.chain(found, question.generator, question.dataset, question.run)
     return {
         "artifacts": {
@@ -50,5 +62,6 @@ def check(question: Question) -> dict[str, Any]:
             "wrong": wrong,
         },
         "journal": spent,
+        "receipts": signed,
         "quality": quality.measure(bucket, chain, question.held_out, question.scratch),
     }

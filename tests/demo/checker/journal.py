@@ -52,8 +52,17 @@ class Replay:
     order: int
     uri: str
     charges: dict[str, Charge] = field(default_factory=dict)
-    head: str = ""
-    entries: int = 0
+    digests: list[str] = field(default_factory=list)
+
+    @property
+    def head(self) -> str:
+        """The last entry's digest."""
+        return self.digests[-1]
+
+    @property
+    def entries(self) -> int:
+        """How many there are."""
+        return len(self.digests)
 
     @property
     def allowed(self) -> float:
@@ -61,8 +70,8 @@ class Replay:
         return UNITS_PER_NAT * accounting.allowance(self.limit, self.delta, self.order)
 
 
-def audit(bucket: Bucket, budget: Mapping[str, Any]) -> dict[str, Any]:
-    """The journal's figures, compared with the budget's status. Raises CheckError."""
+def audit(bucket: Bucket, budget: Mapping[str, Any]) -> Replay:
+    """The journal, compared with the budget's status. Raises CheckError."""
     name, prefix = split(budget["spec"]["dataset"]["uri"])
     replay = replay_entries(read(bucket, f"s3://{name}/.palimpsest/{prefix}ledger/"))
     limit = budget["spec"]["limit"]
@@ -71,7 +80,7 @@ def audit(bucket: Bucket, budget: Mapping[str, Any]) -> dict[str, Any]:
     head = budget["status"].get("head", {})
     if (head.get("sequence"), head.get("digest")) != (replay.entries - 1, replay.head):
         raise CheckError("the budget's status does not show the journal's head")
-    return figures(replay)
+    return replay
 
 
 def read(bucket: Bucket, location: str) -> list[bytes]:
@@ -109,7 +118,7 @@ def replay_entries(entries: Sequence[bytes]) -> Replay:
             )
         else:
             _follow(replay, sequence, entry["kind"], body)
-        replay.head, replay.entries = sha256(data), sequence + 1
+        replay.digests.append(sha256(data))
         _within(replay, sequence, entry["totals"]["default"])
     if replay is None:
         raise CheckError("the journal is empty")

@@ -203,6 +203,8 @@ def _checks(summary: Mapping[str, Any]) -> str:
         f"The journal\u2019s {journal['entries']} entries form one unbroken hash chain.",
         "Every charge\u2019s cost was computed again with dp-accounting and is not above what the "
         "journal reserved.",
+        f"{len(summary['receipts'])} signed receipts name what was released, by digest, and what "
+        "paid for it; their signatures, and the entries that they name, were checked.",
         f"{artifacts['files']} files of {artifacts['count']} artifacts have the digests that their "
         "manifests state; so has every public input.",
         f"Private stages ran in {', '.join(summary['custody']['privateNamespaces'])} only.",
