@@ -72,7 +72,8 @@ def given(kubeconfig: Path, environment: Mapping[str, str] = os.environ) -> Grou
         raise DemoError(
             "KUBECONFIG is set, so the demo uses that cluster and builds none. Please set also:\n"
             f"{listed}\n   The store needs the buckets private, releases, models and outputs. "
-            "Unset KUBECONFIG to have a cluster made here."
+            "PALIMPSEST_STORE_ENDPOINT_HERE names it for this machine where that differs.\n"
+            "   Unset KUBECONFIG to have a cluster made here."
         )
     if not kubeconfig.is_file():
         raise DemoError(f"KUBECONFIG names {kubeconfig}, which is no file")

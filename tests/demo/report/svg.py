@@ -36,7 +36,7 @@ def _figure(width: float, height: float, body: Sequence[str], title: str) -> str
 
 def lineage(details: Mapping[str, tuple[str, ...]]) -> str:
     """Which stage reads what; `details` maps a stage to the lines under its name."""
-    step, wide, high, tops = 124.0, 110.0, 62.0, (44.0, 196.0)
+    step, wide, high, tops = 134.0, 120.0, 62.0, (44.0, 196.0)
     places = [
         ("records", 0.0, 0, "private"),
         ("train", 1.0, 0, "private"),
@@ -142,7 +142,7 @@ def bars(rows: Sequence[tuple[str, float, str]], unit: str, top: float | None = 
     body = []
     for index, (label, value, style) in enumerate(rows):
         y = 30 * index
-        wide = max(1.0, value / limit * (WIDTH - 345))
+        wide = max(1.0, value / limit * (WIDTH - 360))
         shown = f"{value:.0%}" if unit == "%" else f"{value:.2f} {unit}".strip()
         body.append(_text(0, y + 17, label, "axis"))
         body.append(
