@@ -31,6 +31,18 @@ from palimpsest.privacy.mechanisms import (
 )
 
 
+class WholeNumber(click.IntRange):
+    """An option's type: digits and nothing else, where Python's int takes `1_000` and `١٢`, too."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Raises click.BadParameter."""
+        if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,4000}", value, re.ASCII):
+            self.fail(f"{value[:40]!r} is no whole number such as 180000", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def plain_decimal(
     below: Decimal | None = None, least: Decimal | None = None, most: Decimal | None = None
 ) -> Callable[[str], Decimal]:
@@ -181,18 +193,18 @@ _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
 )
 @click.option(
     "--records",
-    type=click.IntRange(1, MAX_RECORDS),
+    type=WholeNumber(1, MAX_RECORDS),
     required=True,
     help="Declared number of private records.",
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     required=True,
     help="Expected batch size; over --records it is the sampling rate.",
 )
 @click.option(
-    "--steps", type=click.IntRange(1, MAX_STEPS), required=True, help="Steps of the training."
+    "--steps", type=WholeNumber(1, MAX_STEPS), required=True, help="Steps of the training."
 )
 @click.option(
     "--epsilon",
@@ -212,14 +224,14 @@ _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
 )
 @click.option(
     "--restarts",
-    type=click.IntRange(0, 100),
+    type=WholeNumber(0, 100),
     default=0,
     show_default=True,
     help="Restarts to pay for in advance: each may repeat a checkpoint interval.",
 )
 @click.option(
     "--checkpoint-interval",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=8,
     show_default=True,
     help="Steps that one restart may repeat.",

@@ -89,7 +89,10 @@ def test_a_limit_adds_order_and_share() -> None:
         (["--epsilon", "3", "--delta", "1e-6", "--limit", "8", "--spent-share", "2"], "at most 1"),
         (["--epsilon", "9" * 10_000, "--delta", "1e-6"], "--epsilon"),
         (["--epsilon", "3", "--delta", "1e-6", "--steps", "9" * 10_000], "--steps"),
-        (["--epsilon", "3", "--delta", "1e-6", "--records", "1_000"], "--records"),
+        (["--epsilon", "3", "--delta", "1e-6", "--records", "1_000_000"], "'--records'"),
+        (["--epsilon", "3", "--delta", "1e-6", "--records", "١٨٠٠٠٠"], "'--records'"),
+        (["--epsilon", "3", "--delta", "1e-6", "--batch-size", "-4096"], "'--batch-size'"),
+        (["--epsilon", "3", "--delta", "1e-6", "--steps", ""], "'--steps'"),
         (
             ["--epsilon", "3", "--delta", "1e-6", "--restarts=9", f"--checkpoint-interval={MANY}"],
             "--steps",
