@@ -48,9 +48,10 @@ lint: venv ## Style, types, import contracts, the chart, the generated CRDs.
 	$(PYTHON) -m palimpsest.api.crd build/crds && diff -r build/crds crds
 
 .PHONY: crds
-crds: venv ## Generate crds/ from the API models, and the chart's copy.
+crds: venv ## Generate crds/, the chart's copy and docs/api.md from the API models.
 	$(PYTHON) -m palimpsest.api.crd crds
 	$(PYTHON) -m palimpsest.api.crd charts/palimpsest/files/crds
+	$(PYTHON) -m palimpsest.api.reference docs/api.md
 
 .PHONY: test
 test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.

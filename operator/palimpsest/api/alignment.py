@@ -24,11 +24,15 @@ from .common import (
 class Sft(ApiModel):
     """Supervised fine-tuning on the annotated instructions; loss on answers only."""
 
-    epochs: Annotated[int, Field(ge=1, le=100)] = 1
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
-    learning_rate: PositiveDecimal = "0.0005"
-    max_length: Annotated[int, Field(ge=16, le=32768)] = 128
-    lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
+    epochs: Annotated[int, Field(ge=1, le=100)] = Field(1, description="Passes over the data set.")
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(16, description="Pairs in a step.")
+    learning_rate: PositiveDecimal = Field("0.0005", description="Peak of AdamW's schedule.")
+    max_length: Annotated[int, Field(ge=16, le=32768)] = Field(
+        128, description="Tokens of instruction and answer; longer pairs are cut."
+    )
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = Field(
+        8, description="Rank of the adapters, which are merged into the published model."
+    )
 
 
 class Evaluation(ApiModel):
@@ -38,7 +42,9 @@ class Evaluation(ApiModel):
         description="JSONL of public prompts, field `instruction`; never the private data."
     )
     digest: Digest = Field(description="SHA-256 of that file.")
-    count: Annotated[int, Field(ge=1, le=10_000)] = 8
+    count: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        8, description="Prompts to take, from the first."
+    )
 
 
 class AlignmentRunSpec(ApiModel):
@@ -52,12 +58,20 @@ class AlignmentRunSpec(ApiModel):
         }
     )
 
-    dataset_ref: LocalRef
-    base_model: ModelRef
-    method: Literal["SFT"] = "SFT"
-    sft: Sft = Field(default_factory=Sft)
-    evaluation: Evaluation | None = None
-    output: Location
+    dataset_ref: LocalRef = Field(
+        description="The SyntheticDataset to train on, of this namespace."
+    )
+    base_model: ModelRef = Field(description="The model to align.")
+    method: Literal["SFT"] = Field(
+        "SFT", description="SFT: supervised fine-tuning on the data set's answers."
+    )
+    sft: Sft = Field(
+        default_factory=Sft, description="Supervised fine-tuning; loss on answers only."
+    )
+    evaluation: Evaluation | None = Field(
+        None, description="Public prompts that the model answers before and after; left out: none."
+    )
+    output: Location = Field(description="Where the model goes.")
     compute: Compute = Field(default_factory=Compute)
     suspend: bool = Field(False, description="Start no new pod; a running one ends first.")
 
@@ -65,12 +79,15 @@ class AlignmentRunSpec(ApiModel):
 class AlignmentRunStatus(CommonStatus):
     """How far the run is."""
 
-    progress: ShortText = ""
+    progress: ShortText = Field("", description="Steps done of all.")
     guarantee: Annotated[str, StringConstraints(max_length=512)] = Field(
         "", description="The privacy statement inherited from the data set."
     )
     stages: list[StageStatus] = Field(
-        default_factory=list, max_length=8, json_schema_extra=list_map("name")
+        default_factory=list,
+        max_length=8,
+        json_schema_extra=list_map("name"),
+        description="The stages of the method.",
     )
     model: ArtifactRef | None = Field(None, description="The aligned model.")
 

@@ -39,28 +39,36 @@ class Limit(ApiModel):
 class PlannedTraining(ApiModel):
     """A training the custodian expects."""
 
-    kind: Literal["Training"] = "Training"
+    kind: Literal["Training"] = Field("Training", description="A training.")
     epsilon: PositiveDecimal = Field(description="Epsilon of that training alone.")
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        description="Expected batch size."
+    )
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         description="Steps, those that restarts may repeat included."
     )
-    count: Annotated[int, Field(ge=1, le=100)] = 1
+    count: Annotated[int, Field(ge=1, le=100)] = Field(1, description="How many such trainings.")
 
 
 class PlannedHistogram(ApiModel):
     """A resampling histogram the custodian expects."""
 
-    kind: Literal["Histogram"] = "Histogram"
-    noise_multiplier: PositiveDecimal
-    count: Annotated[int, Field(ge=1, le=100)] = 1
+    kind: Literal["Histogram"] = Field("Histogram", description="A histogram.")
+    noise_multiplier: PositiveDecimal = Field(
+        description="Standard deviation of the noise on each count."
+    )
+    count: Annotated[int, Field(ge=1, le=100)] = Field(1, description="How many such histograms.")
 
 
 class Plan(ApiModel):
     """What the custodian expects to run; fixes the Renyi filter's order when the journal opens."""
 
-    trainings: list[PlannedTraining] = Field(default_factory=list, max_length=16)
-    histograms: list[PlannedHistogram] = Field(default_factory=list, max_length=16)
+    trainings: list[PlannedTraining] = Field(
+        default_factory=list, max_length=16, description="Trainings to expect."
+    )
+    histograms: list[PlannedHistogram] = Field(
+        default_factory=list, max_length=16, description="Resampling histograms to expect."
+    )
 
 
 class CustodyCompute(ApiModel):
@@ -80,14 +88,21 @@ class Custodian(ApiModel):
     namespace: ObjectName = Field(
         description="The custodian's namespace; opts in by label palimpsest.dev/custody=granted."
     )
-    service_account_name: ObjectName = "private-data"
-    compute: CustodyCompute = Field(default_factory=CustodyCompute)
+    service_account_name: ObjectName = Field(
+        "private-data", description="Service account of the pods that read private data."
+    )
+    compute: CustodyCompute = Field(
+        default_factory=CustodyCompute,
+        description="What the pods of private stages may use; tenants choose within it.",
+    )
 
 
 class AllowedNamespaces(ApiModel):
     """Namespaces whose PrivateGenerators and SyntheticDatasets may charge this budget."""
 
-    names: list[ObjectName] = Field(default_factory=list, max_length=256)
+    names: list[ObjectName] = Field(
+        default_factory=list, max_length=256, description="Their names; empty: none."
+    )
 
 
 class PrivacyBudgetSpec(ApiModel):
@@ -122,7 +137,10 @@ class PrivacyBudgetSpec(ApiModel):
     )
     custodian: Custodian
     releases: Location = Field(description="Where releases go: the only way out of custody.")
-    allowed_namespaces: AllowedNamespaces = Field(default_factory=AllowedNamespaces)
+    allowed_namespaces: AllowedNamespaces = Field(
+        default_factory=AllowedNamespaces,
+        description="Whose PrivateGenerators and SyntheticDatasets may charge this budget.",
+    )
     allowed_models: list[ModelRef] = Field(
         min_length=1,
         max_length=64,
@@ -133,38 +151,44 @@ class PrivacyBudgetSpec(ApiModel):
 class ChargeSummary(ApiModel):
     """One line of the budget's history."""
 
-    id: ShortText
-    subject: ShortText
-    mechanism: ShortText
-    state: Literal["Reserved", "Started", "Committed", "Released"]
-    share: ShortText
+    id: ShortText = Field(description="The charge's id in the journal.")
+    subject: ShortText = Field(description="The resource that is charged: kind/namespace/name.")
+    mechanism: ShortText = Field(description="What is released, in words.")
+    state: Literal["Reserved", "Started", "Committed", "Released"] = Field(
+        description="Reserved, Started, Committed (spent) or Released (given back)."
+    )
+    share: ShortText = Field(description="Part of the gate, a decimal from 0 to 1.")
 
 
 class Shares(ApiModel):
     """Parts of the gate; they add up to one."""
 
-    committed: ShortText
-    reserved: ShortText
-    left: ShortText
+    committed: ShortText = Field(description="Spent for good.")
+    reserved: ShortText = Field(
+        description="Set aside for work that is not settled, at its worst case."
+    )
+    left: ShortText = Field(description="What is left to reserve.")
 
 
 class LedgerHead(ApiModel):
     """The journal's last entry as last read: a journal that no longer holds it is tampered with."""
 
-    sequence: int
-    digest: ShortText
+    sequence: int = Field(description="Its number, from 0.")
+    digest: ShortText = Field(description="SHA-256 of its bytes.")
 
 
 class PrivacyBudgetStatus(CommonStatus):
     """The journal's state, cached."""
 
-    journal: ShortText = ""
+    journal: ShortText = Field("", description="The data that the journal is of.")
     head: LedgerHead | None = None
     gate_order: int | None = Field(
         None, description="Integer order of the Renyi filter, fixed when the journal was opened."
     )
     shares: Shares | None = None
-    guarantee: Annotated[str, StringConstraints(max_length=512)] = ""
+    guarantee: Annotated[str, StringConstraints(max_length=512)] = Field(
+        "", description="The statement that holds for all that was ever released from the budget."
+    )
     charges: list[ChargeSummary] = Field(
         default_factory=list, max_length=20, description="The latest charges."
     )

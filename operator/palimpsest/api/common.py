@@ -73,19 +73,33 @@ class ResourceRequirements(ApiModel):
     """Kubernetes resource requests and limits."""
 
     # A pod that requests nothing is starved first and evicted first; in custody that costs privacy.
-    requests: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(
-        {"cpu": "500m", "memory": "1Gi"}
-    )
-    limits: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    requests: Annotated[
+        dict[ShortText, Quantity],
+        Field(
+            max_length=16,
+            description="What a node must have free, by resource name; pods that request nothing "
+            "are evicted first.",
+        ),
+    ] = Field({"cpu": "500m", "memory": "1Gi"})
+    limits: Annotated[
+        dict[ShortText, Quantity],
+        Field(max_length=16, description="What the container may use at most, by resource name."),
+    ] = Field(default_factory=dict)
 
 
 class Toleration(ApiModel):
     """A taint that the pods bear, as in a pod's spec."""
 
-    key: ShortText | None = None
-    operator: Literal["Exists", "Equal"] = "Equal"
-    value: ShortText | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    key: ShortText | None = Field(
+        None, description="The taint's key; none with operator Exists bears every taint."
+    )
+    operator: Literal["Exists", "Equal"] = Field(
+        "Equal", description="Equal compares the value; Exists takes any."
+    )
+    value: ShortText | None = Field(None, description="The taint's value.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        None, description="The taint's effect; none stands for all."
+    )
 
 
 class Compute(ApiModel):
@@ -97,26 +111,35 @@ class Compute(ApiModel):
     )
     scratch: Quantity = Field("8Gi", description="Size limit of the pod's scratch volume.")
     node_selector: LabelMap = Field(default_factory=dict, description="Labels a node must carry.")
-    tolerations: list[Toleration] = Field(default_factory=list, max_length=16)
-    priority_class_name: ObjectName | None = None
-    runtime_class_name: ObjectName | None = None
+    tolerations: list[Toleration] = Field(
+        default_factory=list, max_length=16, description="Taints that the pods bear."
+    )
+    priority_class_name: ObjectName | None = Field(None, description="PriorityClass of the pods.")
+    runtime_class_name: ObjectName | None = Field(
+        None,
+        description="RuntimeClass of the pods, for example a sandbox's.",
+    )
 
 
 class LocalRef(ApiModel):
     """Another resource of the same namespace."""
 
-    name: ObjectName
+    name: ObjectName = Field(description="Its name.")
 
 
 class Condition(ApiModel):
     """As metav1.Condition."""
 
-    type: ShortText
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=128)]
-    message: Annotated[str, StringConstraints(max_length=1024)]
-    last_transition_time: ShortText
-    observed_generation: int = 0
+    type: ShortText = Field(description="What it speaks of.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=128)] = (
+        Field(description="Why, in one word, for programs.")
+    )
+    message: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        description="Why, and what helps, for people."
+    )
+    last_transition_time: ShortText = Field(description="When `status` changed last, RFC 3339.")
+    observed_generation: int = Field(0, description="Generation of the spec that it speaks of.")
 
 
 class ArtifactRef(ApiModel):
@@ -125,39 +148,60 @@ class ArtifactRef(ApiModel):
     uri: Annotated[str, StringConstraints(max_length=512)] = Field(
         description="The artifact's manifest."
     )
-    digest: Digest
+    digest: Digest = Field(description="SHA-256 of the manifest, which lists every file's.")
 
 
 class ChargeStatus(ApiModel):
     """What a stage was charged to the budget."""
 
-    id: ShortText
-    state: Literal["Reserved", "Started", "Committed", "Released"]
+    id: ShortText = Field(description="The charge's id in the journal.")
+    state: Literal["Reserved", "Started", "Committed", "Released"] = Field(
+        description="Reserved: set aside. Started: private records were opened. Committed: spent. "
+        "Released: given back, nothing was opened."
+    )
     share: ShortText = Field(
         description="Part of the budget's gate, a decimal from 0 to 1; shares add, epsilons do not."
     )
-    noise_multiplier: ShortText
+    noise_multiplier: ShortText = Field(
+        description="Standard deviation of the noise over the clipping norm."
+    )
 
 
 class StageStatus(ApiModel):
     """How far one stage is."""
 
-    name: ShortText
-    state: Literal["Waiting", "Pending", "Running", "Succeeded", "Failed"]
+    name: ShortText = Field(description="The stage.")
+    state: Literal["Waiting", "Pending", "Running", "Succeeded", "Failed"] = Field(
+        description="Waiting for another stage, Pending until its pod runs, then Running, "
+        "Succeeded or Failed."
+    )
     progress: ShortText = Field("", description="Done of all, in the stage's own unit.")
-    job: ShortText = ""
-    message: Annotated[str, StringConstraints(max_length=512)] = ""
-    start_time: ShortText = ""
-    completion_time: ShortText = ""
-    artifacts: list[ArtifactRef] = Field(default_factory=list, max_length=64)
-    charge: ChargeStatus | None = None
+    job: ShortText = Field("", description="The Job of the current attempt.")
+    message: Annotated[str, StringConstraints(max_length=512)] = Field(
+        "", description="What it waits for, or why it failed."
+    )
+    start_time: ShortText = Field("", description="When its first Job started, RFC 3339.")
+    completion_time: ShortText = Field("", description="When it ended, RFC 3339.")
+    artifacts: list[ArtifactRef] = Field(
+        default_factory=list, max_length=64, description="What it published."
+    )
+    charge: ChargeStatus | None = Field(
+        None,
+        description="What it was charged to the budget; stages that read no record have none.",
+    )
 
 
 class CommonStatus(ApiModel):
     """What every resource's status tells."""
 
-    observed_generation: int = 0
-    conditions: list[Condition] = Field(default_factory=list, max_length=16)
+    observed_generation: int = Field(
+        0, description="Generation of the spec that the status speaks of."
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Ready, Reconciling and Stalled, as kstatus reads them, and the kind's own.",
+    )
     summary: Annotated[str, StringConstraints(max_length=253)] = Field(
         "", description="The reason of the Ready condition, for the printer column."
     )

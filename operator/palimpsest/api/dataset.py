@@ -27,9 +27,13 @@ class Sampling(ApiModel):
         description="Instructions in the pool, before resampling."
     )
     shards: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Pods that share the work.")
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 128
-    temperature: PositiveDecimal = "1.0"
-    top_p: UnitDecimal = "0.95"
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
+        128, description="Rows generated at once; no effect on the distribution."
+    )
+    temperature: PositiveDecimal = Field("1.0", description="Softmax temperature.")
+    top_p: UnitDecimal = Field(
+        "0.95", description="Nucleus: the smallest set of tokens with this much probability."
+    )
     max_length: Annotated[int, Field(ge=4, le=4096)] = Field(
         32, description="New tokens at most; longer outputs are cut."
     )
@@ -53,23 +57,29 @@ class Resampling(ApiModel):
 class Annotation(ApiModel):
     """A model that answers the selected instructions."""
 
-    model: ModelRef
+    model: ModelRef = Field(description="Causal language model that answers.")
     system_prompt: Annotated[str, StringConstraints(max_length=2048)] = Field(
         "", description="Public instructions to the annotating model."
     )
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 32
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
+        32, description="Tokens of an answer at most."
+    )
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
+        64, description="Instructions answered at once."
+    )
 
 
 class StageCompute(ApiModel):
     """Compute by stage; a stage left out takes `default`."""
 
-    default: Compute = Field(default_factory=Compute)
+    default: Compute = Field(
+        default_factory=Compute, description="Of every stage that has none of its own."
+    )
     histogram: Compute | None = Field(
         None, description="In custody: bounded by the budget's custodian.compute."
     )
-    sample: Compute | None = None
-    annotate: Compute | None = None
+    sample: Compute | None = Field(None, description="Of the sample stage.")
+    annotate: Compute | None = Field(None, description="Of the annotate stage.")
 
 
 class SyntheticDatasetSpec(ApiModel):
@@ -100,10 +110,18 @@ class SyntheticDatasetSpec(ApiModel):
         }
     )
 
-    generator_ref: LocalRef
-    sampling: Sampling
-    resampling: Resampling | None = None
-    annotation: Annotation | None = None
+    generator_ref: LocalRef = Field(
+        description="The PrivateGenerator to sample from, of this namespace."
+    )
+    sampling: Sampling = Field(description="The pool.")
+    resampling: Resampling | None = Field(
+        None,
+        description="Matches the pool to the private distribution; left out: the pool is the data "
+        "set.",
+    )
+    annotation: Annotation | None = Field(
+        None, description="Adds answers; left out: instructions alone."
+    )
     output: Location = Field(
         description="Where the data set goes; its Secret must also read the budget's releases."
     )
@@ -114,10 +132,15 @@ class SyntheticDatasetSpec(ApiModel):
 class SyntheticDatasetStatus(CommonStatus):
     """How far the data set is."""
 
-    progress: ShortText = ""
-    share: ShortText = ""
+    progress: ShortText = Field("", description="Stages done of all.")
+    share: ShortText = Field(
+        "", description="Part of the budget's gate that the histogram holds or spent."
+    )
     stages: list[StageStatus] = Field(
-        default_factory=list, max_length=8, json_schema_extra=list_map("name")
+        default_factory=list,
+        max_length=8,
+        json_schema_extra=list_map("name"),
+        description="Every stage in turn.",
     )
     budget: ShortText = Field("", description="The PrivacyBudget that pays for the histogram.")
     guarantee: Annotated[str, StringConstraints(max_length=512)] = Field(

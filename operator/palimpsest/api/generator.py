@@ -30,8 +30,12 @@ class GeneratorPrivacy(ApiModel):
 class Lora(ApiModel):
     """Low-rank adapters (Hu et al. 2021): only these are trained."""
 
-    rank: Annotated[int, Field(ge=1, le=256)] = 4
-    alpha: Annotated[int, Field(ge=1, le=1024)] = 8
+    rank: Annotated[int, Field(ge=1, le=256)] = Field(
+        4, description="Rank of each adapter; more parameters carry more noise."
+    )
+    alpha: Annotated[int, Field(ge=1, le=1024)] = Field(
+        8, description="Adapters are scaled by alpha / rank."
+    )
     target_modules: list[ShortText] = Field(
         default_factory=list,
         max_length=32,
@@ -53,8 +57,10 @@ class Training(ApiModel):
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
         32, description="Examples in one forward pass; no effect on the result."
     )
-    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 24
-    learning_rate: PositiveDecimal = "0.003"
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        24, description="Steps of DP-SGD; each costs privacy."
+    )
+    learning_rate: PositiveDecimal = Field("0.003", description="Of Adam, constant.")
     clipping_norm: PositiveDecimal = Field("1", description="L2 bound of one record's gradient.")
     max_length: Annotated[int, Field(ge=8, le=8192)] = Field(
         64, description="Tokens of prompt and instruction together; longer records are cut."
@@ -92,10 +98,15 @@ class PrivateGeneratorSpec(ApiModel):
 class PrivateGeneratorStatus(CommonStatus):
     """How far the generator is and what it cost."""
 
-    progress: ShortText = ""
-    share: ShortText = ""
+    progress: ShortText = Field("", description="Steps done of all.")
+    share: ShortText = Field(
+        "", description="Part of the budget's gate that this generator holds or spent."
+    )
     stages: list[StageStatus] = Field(
-        default_factory=list, max_length=4, json_schema_extra=list_map("name")
+        default_factory=list,
+        max_length=4,
+        json_schema_extra=list_map("name"),
+        description="The train stage.",
     )
     receipt: Annotated[str, StringConstraints(max_length=512)] = Field(
         "", description="URI of the release's signed receipt."

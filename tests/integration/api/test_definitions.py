@@ -10,7 +10,9 @@ import pytest
 import samples
 import yaml
 from cluster.fixtures import ControlPlane
-from palimpsest.api.crd import RESOURCES, render
+from palimpsest.api import reference
+from palimpsest.api.crd import RESOURCES, definition, render
+from palimpsest.api.reference import fields
 
 CRDS = Path(__file__).parents[3] / "crds"
 KINDS = {resource.kind: resource for resource in RESOURCES}
@@ -51,6 +53,20 @@ def test_the_schema_is_structural_and_nothing_in_it_is_ignored(
     assert "NonStructuralSchema" not in conditions
     sent = yaml.safe_load(render(KINDS[kind]))["spec"]["versions"][0]["schema"]
     assert found["spec"]["versions"][0]["schema"] == sent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kubectl_explain_teaches_every_field(kind: str) -> None:
+    schema = definition(KINDS[kind])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    parts = [schema["properties"][part] for part in ("spec", "status")]
+    told = [(path, field) for part in parts for path, _, field in fields(part)]
+    assert len(told) > 20
+    assert [path for path, field in told if not field.get("description")] == []
+
+
+def test_the_reference_page_is_the_generated_one() -> None:
+    page = CRDS.parent / "docs" / "api.md"
+    assert page.read_text() == reference.render(), "run `make crds`"
 
 
 @pytest.mark.parametrize("kind", KINDS)
