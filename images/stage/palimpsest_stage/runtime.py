@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from palimpsest.api.manifest import MANIFEST, File, Manifest
+from palimpsest.api.manifest import MANIFEST, MODEL_LISTING, File, Manifest
 from palimpsest.api.task import (
     CREDENTIALS_ROOT,
     SCRATCH,
@@ -29,7 +29,6 @@ from pydantic import ValidationError
 
 from palimpsest_stage.errors import InputMismatch, InvalidTask
 
-MODEL_LISTING = "palimpsest-model.json"
 PROGRESS_SECONDS = 3.0
 
 T = TypeVar("T")

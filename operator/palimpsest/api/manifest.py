@@ -6,6 +6,8 @@ from .base import ApiModel, Digest
 from .task import Input, Parameters, Subject
 
 MANIFEST = "manifest.json"
+# Lists the files of a model (path, digest, size); its own digest pins the model.
+MODEL_LISTING = "palimpsest-model.json"
 
 
 class File(ApiModel):
