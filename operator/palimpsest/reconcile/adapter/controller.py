@@ -5,10 +5,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from kubernetes.client.exceptions import ApiException
-from pydantic import ValidationError
 
 from palimpsest.api.alignment import AlignmentRun
 from palimpsest.api.budget import PrivacyBudget
@@ -22,6 +21,7 @@ from palimpsest.reconcile.adapter import events
 from palimpsest.reconcile.adapter.cluster import Cluster, ConflictError
 from palimpsest.reconcile.adapter.ledgers import Ledgers
 from palimpsest.reconcile.adapter.receipts import Receipts
+from palimpsest.reconcile.adapter.resources import parse
 from palimpsest.reconcile.adapter.stores import Stores
 from palimpsest.reconcile.observed import (
     BudgetView,
@@ -63,7 +63,6 @@ class Key:
         return f"{self.kind}/{self.namespace + '/' if self.namespace else ''}{self.name}"
 
 
-Model = TypeVar("Model", PrivacyBudget, PrivateGenerator, SyntheticDataset, AlignmentRun)
 Decide = Callable[[Objects, datetime], Plan]
 
 
@@ -107,7 +106,7 @@ class Controller:
             view = self._budget_of(current)
             return (lambda objects, now: budget.reconcile(ObservedBudget(view, objects), now)), view
         if meta.kind == PrivateGenerator.kind:
-            resource = _parse(PrivateGenerator, current)
+            resource = parse(PrivateGenerator, current)
             paying = self._budget(resource.spec.budget_ref.name)
             jobs = self._jobs(meta, paying, own=False)
             keys = self._receipts.keys()
@@ -118,7 +117,7 @@ class Controller:
                 )
             ), paying
         if meta.kind == SyntheticDataset.kind:
-            synthetic = _parse(SyntheticDataset, current)
+            synthetic = parse(SyntheticDataset, current)
             source = self._generator(meta.namespace, synthetic.spec.generator_ref.name)
             payer = self._payer(synthetic, source)
             children = self._jobs(meta, payer, own=True)
@@ -131,7 +130,7 @@ class Controller:
                     now,
                 )
             ), payer
-        run = _parse(AlignmentRun, current)
+        run = parse(AlignmentRun, current)
         data = self._dataset(meta.namespace, run.spec.dataset_ref.name)
         own = self._jobs(meta, None, own=True)
         return (
@@ -257,7 +256,7 @@ class Controller:
         return None if current is None else self._budget_of(current)
 
     def _budget_of(self, current: dict[str, Any]) -> BudgetView:
-        resource = _parse(PrivacyBudget, current)
+        resource = parse(PrivacyBudget, current)
         state = self._ledgers.state(resource)
         name = current["metadata"]["name"]
         if isinstance(state, LedgerState) or state.unsound:
@@ -297,7 +296,7 @@ class Controller:
             return None
         return GeneratorView(
             _meta(PrivateGenerator.kind, current),
-            _parse(PrivateGenerator, current),
+            parse(PrivateGenerator, current),
         )
 
     def _dataset(self, namespace: str, name: str) -> DatasetView | None:
@@ -306,7 +305,7 @@ class Controller:
             return None
         return DatasetView(
             _meta(SyntheticDataset.kind, current),
-            _parse(SyntheticDataset, current),
+            parse(SyntheticDataset, current),
         )
 
     def _jobs(self, meta: Meta, paying: BudgetView | None, own: bool) -> tuple[Job, ...]:
@@ -316,14 +315,6 @@ class Controller:
             if not (own and custody == meta.namespace):
                 found += self._cluster.jobs(meta, custody)
         return found
-
-
-def _parse(model: type[Model], current: dict[str, Any]) -> Model:
-    """The resource; a status that cannot be read is a cache to be written anew."""
-    try:
-        return model.model_validate({"spec": current["spec"], "status": current.get("status")})
-    except ValidationError:
-        return model.model_validate({"spec": current["spec"]})
 
 
 def _meta(kind: str, current: dict[str, Any]) -> Meta:
