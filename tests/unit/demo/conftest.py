@@ -60,6 +60,7 @@ def summary() -> dict[str, Any]:
         },
         "denial": {"text": "epsilon 3 does not fit: at most 1.74 is left", "jobs": 0, "pods": 0},
         "custody": {"privateNamespaces": ["support-custody"]},
+        "receipts": [{"stage": "train"}, {"stage": "histogram"}],
         "artifacts": {"count": 9, "files": 17, "wrong": []},
         "quality": {
             "yesNo": {"heldOut": 0.98, "base": 0.11, "pool": 0.81, "selected": 0.9},
