@@ -24,7 +24,14 @@ from palimpsest.api.task import (
     sha256_digest,
     work_digest,
 )
-from palimpsest.storage import NotFound, S3Store, StoreConfig, load_credentials, parse_uri
+from palimpsest.storage import (
+    AccessDenied,
+    NotFound,
+    S3Store,
+    StoreConfig,
+    load_credentials,
+    parse_uri,
+)
 from pydantic import ValidationError
 
 from palimpsest_stage.errors import InputMismatch, InvalidTask
@@ -50,7 +57,8 @@ class Stores:
             try:
                 access_key, secret_key = load_credentials(self.credentials / access.credentials)
             except ValueError as error:
-                raise InvalidTask(str(error)) from error
+                # A Secret without the keys is mended like one with wrong keys.
+                raise AccessDenied(str(error)) from error
             self._open[name] = S3Store(
                 StoreConfig(
                     endpoint=access.endpoint,

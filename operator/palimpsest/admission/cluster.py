@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from kubernetes.client import ApiClient, CustomObjectsApi, VersionApi
+from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi, VersionApi
 from kubernetes.client.exceptions import ApiException
 
 from palimpsest.api import GROUP, VERSION
@@ -21,6 +21,7 @@ class ApiCluster:
 
     def __init__(self, client: ApiClient) -> None:
         self._objects = CustomObjectsApi(client)
+        self._core = CoreV1Api(client)
         self._version = VersionApi(client)
 
     def budget(self, name: str) -> Budget | None:
@@ -53,6 +54,11 @@ class ApiCluster:
             )
         )
         return None if found is None else PrivateGeneratorSpec.model_validate(found["spec"])
+
+    def labels(self, namespace: str) -> dict[str, str]:
+        """The namespace's labels."""
+        found = self._core.read_namespace(namespace, _request_timeout=TIMEOUT_SECONDS)
+        return dict(found.metadata.labels or {})
 
     def reachable(self) -> bool:
         """Whether the API server answers."""

@@ -1,5 +1,6 @@
 """The decision about one AdmissionReview request. Pure, but for what `Cluster` looks up."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +11,6 @@ from pydantic import ValidationError
 from palimpsest.api import GROUP
 from palimpsest.api.base import ApiModel
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
-from palimpsest.api.common import ModelRef
 from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
 from palimpsest.privacy.calibration import MIN_EPSILON
@@ -23,6 +23,8 @@ from palimpsest.privacy.pricing import (
     price_training,
 )
 from palimpsest.storage import canonical_prefix
+from palimpsest.terms.placement import placement_refusal
+from palimpsest.terms.tenants import model_refusal, namespace_refusal
 
 from .fit import Budget, gate_of, histogram_misfit, holds_charge, training_misfit
 
@@ -32,6 +34,9 @@ CONFIRM_DELETE = f"{GROUP}/confirm-delete"
 WEAK_EPSILON = Decimal(10)
 # Expected total variation that the noise alone adds to the histogram.
 NOISY_HISTOGRAM = Decimal("0.1")
+# Noise on one coordinate of the mean gradient, averaged over all steps, in clipping norms. At 0.01
+# a hundred thousand adapter parameters carry three times as much noise as any signal can have.
+DROWNING_NOISE = 0.01
 _USUAL_HISTOGRAM = DiscreteGaussian.model_validate({"noiseMultiplier": "10"})
 
 _Spec = TypeVar("_Spec", bound=ApiModel)
@@ -43,6 +48,8 @@ class Cluster(Protocol):
     def budget(self, name: str) -> Budget | None: ...
 
     def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None: ...
+
+    def labels(self, namespace: str) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,9 @@ def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
             case PrivateGenerator.kind, "CREATE":
                 spec = _spec(PrivateGeneratorSpec, request["object"])
                 warnings = _generator(spec, request["namespace"], _name(request), cluster)
+            case PrivateGenerator.kind, "UPDATE":
+                warnings = []
+                _moved(_spec(PrivateGeneratorSpec, request["object"]), cluster)
             case SyntheticDataset.kind, "CREATE":
                 data = _spec(SyntheticDatasetSpec, request["object"])
                 warnings = _dataset(data, request["namespace"], _name(request), cluster)
@@ -161,8 +171,9 @@ def _generator(
     budget = cluster.budget(spec.budget_ref.name)
     if budget is None:
         return [*warnings, _held("spec.budgetRef.name", "PrivacyBudget", spec.budget_ref.name)]
-    _namespace_allowed(budget, namespace)
-    _model_allowed(budget, "spec.baseModel", spec.base_model)
+    _tenant(budget, namespace, cluster)
+    _refuse(model_refusal(budget.spec, budget.name, "spec.baseModel", spec.base_model))
+    _refuse(placement_refusal(budget.spec.custodian.compute, spec.compute, "spec.compute"))
     batch, records = spec.training.expected_batch_size, budget.spec.dataset.records
     if batch > records:
         raise RefusedError(
@@ -173,6 +184,7 @@ def _generator(
         training = price_training(spec, budget.spec)
     except ValueError as error:
         raise RefusedError(f"spec.privacy.{error}") from error
+    warnings += _drowned(batch, spec.training.steps, float(training.noiseMultiplier))
     gate = gate_of(budget)
     if gate is None or holds_charge(budget, PrivateGenerator.kind, namespace, name):
         return warnings
@@ -186,6 +198,13 @@ def _generator(
     return warnings
 
 
+def _moved(spec: PrivateGeneratorSpec, cluster: Cluster) -> None:
+    """Of an update all but the placement is immutable, or harmless."""
+    budget = cluster.budget(spec.budget_ref.name)
+    if budget is not None:
+        _refuse(placement_refusal(budget.spec.custodian.compute, spec.compute, "spec.compute"))
+
+
 def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Cluster) -> list[str]:
     generator = cluster.generator(namespace, spec.generator_ref.name)
     if generator is None:
@@ -193,11 +212,14 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
     budget = cluster.budget(generator.budget_ref.name)
     if budget is None:
         return [_held("the generator's budgetRef", "PrivacyBudget", generator.budget_ref.name)]
-    _namespace_allowed(budget, namespace)
+    _tenant(budget, namespace, cluster)
     resampling = spec.resampling
     if resampling is None:
         return []
-    _model_allowed(budget, "spec.resampling.embedder", resampling.embedder)
+    embedder = resampling.embedder
+    _refuse(model_refusal(budget.spec, budget.name, "spec.resampling.embedder", embedder))
+    custody, field = spec.compute.custody(), spec.compute.custody_field
+    _refuse(placement_refusal(budget.spec.custodian.compute, custody, field))
     try:
         histogram = price_histogram(resampling)
     except ValueError as error:
@@ -218,21 +240,15 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
     ]
 
 
-def _namespace_allowed(budget: Budget, namespace: str) -> None:
-    if namespace not in budget.spec.allowed_namespaces.names:
-        raise RefusedError(
-            f'metadata.namespace: PrivacyBudget "{budget.name}" does not allow namespace '
-            f"{namespace}; its custodian lists those that may charge it in "
-            "spec.allowedNamespaces.names"
-        )
+def _tenant(budget: Budget, namespace: str, cluster: Cluster) -> None:
+    selects = budget.spec.allowed_namespaces.selector is not None
+    labels = cluster.labels(namespace) if selects else {}
+    _refuse(namespace_refusal(budget.spec, budget.name, namespace, labels))
 
 
-def _model_allowed(budget: Budget, field: str, model: ModelRef) -> None:
-    if model not in budget.spec.allowed_models:
-        raise RefusedError(
-            f"{field}: {model.uri} is not one of the allowedModels of PrivacyBudget "
-            f'"{budget.name}" (URI and digest must both agree)'
-        )
+def _refuse(message: str) -> None:
+    if message:
+        raise RefusedError(message)
 
 
 def _canonical(field: str, uri: str) -> str:
@@ -240,6 +256,19 @@ def _canonical(field: str, uri: str) -> str:
         return canonical_prefix(uri)
     except ValueError as error:
         raise RefusedError(f"{field}: {error}") from error
+
+
+def _drowned(batch: int, steps: int, noise_multiplier: float) -> list[str]:
+    noise = noise_multiplier / (batch * math.sqrt(steps))
+    if noise <= DROWNING_NOISE:
+        return []
+    # A larger batch asks for a little more noise: a quarter on top covers that.
+    enough = math.ceil(1.25 * batch * noise / DROWNING_NOISE)
+    return [
+        f"spec.training.expectedBatchSize: at {batch} the noise drowns the signal ({noise:.3f} "
+        f"clipping norms on every coordinate after {steps} steps); about {enough} would do, or "
+        "more steps, or a larger epsilon"
+    ]
 
 
 def _weak(field: str, epsilon: Decimal) -> list[str]:

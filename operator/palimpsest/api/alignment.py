@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from .base import ApiModel, Digest, ObjectUri, PositiveDecimal
 from .common import (
+    TTL_DESCRIPTION,
     ArtifactRef,
     CommonStatus,
     Compute,
@@ -16,6 +17,7 @@ from .common import (
     ModelRef,
     ShortText,
     StageStatus,
+    TtlSeconds,
     immutable,
     list_map,
 )
@@ -74,6 +76,7 @@ class AlignmentRunSpec(ApiModel):
     output: Location = Field(description="Where the model goes.")
     compute: Compute = Field(default_factory=Compute)
     suspend: bool = Field(False, description="Start no new pod; a running one ends first.")
+    ttl_seconds_after_finished: TtlSeconds | None = Field(None, description=TTL_DESCRIPTION)
 
 
 class AlignmentRunStatus(CommonStatus):

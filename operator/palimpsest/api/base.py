@@ -1,5 +1,6 @@
 """What every API model shares: camelCase on the wire, closed field sets, bounded scalar types."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -39,9 +40,18 @@ DeltaDecimal = Annotated[
     ),
 ]
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> timedelta:
+    """The time that a Duration says, for example 24h."""
+    return timedelta(seconds=int(text[:-1]) * _SECONDS[text[-1]])
+
+
 ObjectName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)
 ]
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}[smhd]$", max_length=7)]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 StoreUri = Annotated[
     str,

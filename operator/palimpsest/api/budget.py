@@ -4,8 +4,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from .base import ApiModel, DeltaDecimal, ObjectName, PositiveDecimal, StoreUri
-from .common import CommonStatus, LabelMap, Location, ModelRef, ShortText, Storage, immutable, rule
+from .base import ApiModel, DeltaDecimal, Duration, ObjectName, PositiveDecimal, StoreUri
+from .common import (
+    CommonStatus,
+    LabelMap,
+    Location,
+    ModelRef,
+    Quantity,
+    ShortText,
+    Storage,
+    Toleration,
+    immutable,
+    list_map,
+    rule,
+)
 
 
 class Dataset(ApiModel):
@@ -71,14 +83,56 @@ class Plan(ApiModel):
     )
 
 
+class NodeLabel(ApiModel):
+    """A node label that tenants may select by."""
+
+    key: ShortText = Field(description="The label's key.")
+    values: list[ShortText] = Field(
+        min_length=1, max_length=64, description="The values they may choose from."
+    )
+
+
 class CustodyCompute(ApiModel):
     """What stages in the custodian's namespace may use; they may choose from these lists only."""
 
     node_selector: LabelMap = Field(
-        default_factory=dict, description="Added to every stage's pods in custody."
+        default_factory=dict,
+        description="Added to every stage's pods in custody; wins over a tenant's choice.",
     )
-    max_resources: Annotated[dict[ShortText, ShortText], Field(max_length=16)] = Field(
-        default_factory=dict, description="Cap of any one container's requests and limits."
+    node_labels: list[NodeLabel] = Field(
+        default_factory=list,
+        max_length=32,
+        json_schema_extra=list_map("key"),
+        description="Node labels that a tenant's nodeSelector may name; empty: none.",
+    )
+    tolerations: list[Toleration] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Tolerations that tenants may give, each as written here; empty: none.",
+    )
+    priority_class_names: list[ObjectName] = Field(
+        default_factory=list,
+        max_length=16,
+        description="PriorityClasses that tenants may name; empty: none.",
+    )
+    runtime_class_names: list[ObjectName] = Field(
+        default_factory=list,
+        max_length=16,
+        description="RuntimeClasses that tenants may name; empty: none. The first is given to "
+        "every pod that names none.",
+    )
+    queue_name: ObjectName | None = Field(
+        None,
+        description="Kueue LocalQueue of the custodian's namespace that every private stage goes "
+        "through.",
+    )
+    image_pull_secrets: list[ObjectName] = Field(
+        default_factory=list, max_length=8, description="Secrets to pull the stage's image with."
+    )
+    max_resources: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(
+        default_factory=dict,
+        description="Cap of a container's requests and limits, by resource name; a cap of cpu or "
+        "memory is also the limit of a container that gives none.",
     )
 
 
@@ -97,11 +151,24 @@ class Custodian(ApiModel):
     )
 
 
+class NamespaceSelector(ApiModel):
+    """Namespaces by their labels."""
+
+    match_labels: Annotated[dict[ShortText, ShortText], Field(min_length=1, max_length=16)] = Field(
+        description="Labels that a namespace must carry, all of them."
+    )
+
+
 class AllowedNamespaces(ApiModel):
     """Namespaces whose PrivateGenerators and SyntheticDatasets may charge this budget."""
 
     names: list[ObjectName] = Field(
-        default_factory=list, max_length=256, description="Their names; empty: none."
+        default_factory=list, max_length=256, description="Their names."
+    )
+    selector: NamespaceSelector | None = Field(
+        None,
+        description="Labels, beside those named; who may label namespaces may then let them in. "
+        "Neither names nor selector: none.",
     )
 
 
@@ -145,6 +212,11 @@ class PrivacyBudgetSpec(ApiModel):
         min_length=1,
         max_length=64,
         description="Generators and embedders that may run beside private data.",
+    )
+    reservation_timeout: Duration = Field(
+        "24h",
+        description="A stage that never started gives its reservation back after this long: a "
+        "number and s, m, h or d.",
     )
 
 

@@ -102,14 +102,20 @@ class Toleration(ApiModel):
     )
 
 
-class Compute(ApiModel):
-    """Where and with what a stage's pods run. Image, command and volumes are the operator's."""
+class PrivateCompute(ApiModel):
+    """Where and with what a stage's pods run in custody, within the budget's custodian.compute.
+
+    Image, command, volumes and service account are not the tenant's to choose.
+    """
 
     resources: ResourceRequirements = Field(
         default_factory=ResourceRequirements,
         description="Requests and limits of the stage's container, extended resources included.",
     )
     scratch: Quantity = Field("8Gi", description="Size limit of the pod's scratch volume.")
+    shared_memory: Quantity | None = Field(
+        None, description="Size of /dev/shm, in memory; left out: the container runtime's 64Mi."
+    )
     node_selector: LabelMap = Field(default_factory=dict, description="Labels a node must carry.")
     tolerations: list[Toleration] = Field(
         default_factory=list, max_length=16, description="Taints that the pods bear."
@@ -119,6 +125,29 @@ class Compute(ApiModel):
         None,
         description="RuntimeClass of the pods, for example a sandbox's.",
     )
+
+
+class Compute(PrivateCompute):
+    """Where and with what a stage's pods run. Image, command and volumes are the operator's."""
+
+    queue_name: ObjectName | None = Field(
+        None,
+        description="Kueue LocalQueue of the namespace: Jobs are made suspended and start when it "
+        "admits them.",
+    )
+    image_pull_secrets: list[ObjectName] = Field(
+        default_factory=list, max_length=8, description="Secrets to pull the stage's image with."
+    )
+    service_account_name: ObjectName | None = Field(
+        None, description="Service account of the pods; they get no API token either way."
+    )
+
+
+TtlSeconds = Annotated[int, Field(ge=0, le=31_536_000)]
+TTL_DESCRIPTION = (
+    "Seconds after the resource is Ready when its Jobs and pods are deleted; the resource and what "
+    "it published stay. Left out: they are kept. Failed Jobs are kept too."
+)
 
 
 class LocalRef(ApiModel):

@@ -6,14 +6,17 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from .base import ApiModel, PositiveDecimal, UnitDecimal
 from .common import (
+    TTL_DESCRIPTION,
     ArtifactRef,
     CommonStatus,
     Compute,
     LocalRef,
     Location,
     ModelRef,
+    PrivateCompute,
     ShortText,
     StageStatus,
+    TtlSeconds,
     immutable,
     list_map,
     rule,
@@ -75,11 +78,28 @@ class StageCompute(ApiModel):
     default: Compute = Field(
         default_factory=Compute, description="Of every stage that has none of its own."
     )
-    histogram: Compute | None = Field(
-        None, description="In custody: bounded by the budget's custodian.compute."
+    histogram: PrivateCompute | None = Field(
+        None,
+        description="In custody, within the budget's custodian.compute; left out: resources, "
+        "scratch and sharedMemory of `default`, which places stages outside custody alone.",
     )
     sample: Compute | None = Field(None, description="Of the sample stage.")
     annotate: Compute | None = Field(None, description="Of the annotate stage.")
+
+    def custody(self) -> PrivateCompute:
+        """What the histogram's pods ask for."""
+        if self.histogram is not None:
+            return self.histogram
+        return PrivateCompute(
+            resources=self.default.resources,
+            scratch=self.default.scratch,
+            shared_memory=self.default.shared_memory,
+        )
+
+    @property
+    def custody_field(self) -> str:
+        """Where in the spec that is said."""
+        return f"spec.compute.{'default' if self.histogram is None else 'histogram'}"
 
 
 class SyntheticDatasetSpec(ApiModel):
@@ -127,6 +147,7 @@ class SyntheticDatasetSpec(ApiModel):
     )
     compute: StageCompute = Field(default_factory=StageCompute)
     suspend: bool = Field(False, description="Start no new pod; running ones end first.")
+    ttl_seconds_after_finished: TtlSeconds | None = Field(None, description=TTL_DESCRIPTION)
 
 
 class SyntheticDatasetStatus(CommonStatus):

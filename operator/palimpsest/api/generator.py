@@ -6,12 +6,14 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from .base import ApiModel, PositiveDecimal
 from .common import (
+    TTL_DESCRIPTION,
     CommonStatus,
-    Compute,
     LocalRef,
     ModelRef,
+    PrivateCompute,
     ShortText,
     StageStatus,
+    TtlSeconds,
     immutable,
     list_map,
 )
@@ -91,8 +93,9 @@ class PrivateGeneratorSpec(ApiModel):
     privacy: GeneratorPrivacy
     base_model: ModelRef = Field(description="Causal language model; one of the budget's models.")
     training: Training = Field(default_factory=Training)
-    compute: Compute = Field(default_factory=Compute)
+    compute: PrivateCompute = Field(default_factory=PrivateCompute)
     suspend: bool = Field(False, description="Start no new pod; a running one ends first.")
+    ttl_seconds_after_finished: TtlSeconds | None = Field(None, description=TTL_DESCRIPTION)
 
 
 class PrivateGeneratorStatus(CommonStatus):

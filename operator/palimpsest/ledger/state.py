@@ -50,8 +50,9 @@ class Charge:
     """One charge. `cost` is what is reserved, or what was committed in the end (units).
 
     `reserved`, `started` and `settled` are the sequence numbers of its last `reserve`, of its last
-    `start` and of its `commit`. `blocks` counts the blocks intended so far, each once;
-    `next_block` is the one that its present attempt must intend next, None before its first.
+    `start` and of its `commit`; `reserved_at` is the time that the `reserve` gives (RFC 3339).
+    `blocks` counts the blocks intended so far, each once; `next_block` is the one that its present
+    attempt must intend next, None before its first.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Charge:
     restarts: int
     block_steps: int
     reserved: int
+    reserved_at: str = ""
     attempts: int = 0
     blocks: int = 0
     next_block: int | None = None
@@ -170,6 +172,9 @@ class LedgerState:
             raise JournalTampered(f"entry {entry.sequence}: {error}") from error
         if dict(entry.totals) != {COMPARTMENT: state.totals()}:
             raise JournalTampered(f"entry {entry.sequence}: totals do not add up")
+        if isinstance(entry.body, Reserve):
+            dated = replace(state.charges[entry.body.charge], reserved_at=entry.time)
+            state = replace(state, charges=state.charges.set(dated.id, dated))
         return replace(state, head=Head(entry.sequence, digest))
 
     def _open(self, body: Open) -> "LedgerState":

@@ -8,6 +8,7 @@ from . import stages, tasks
 from .conditions import Verdict, conditions
 from .observed import ObservedAlignment
 from .plan import Plan
+from .policies import ttl
 from .stages import Step
 
 
@@ -15,35 +16,38 @@ def reconcile(observed: ObservedAlignment, now: datetime) -> Plan:
     """The next step of the run. Raises NotObservedError to ask for an object."""
     if observed.meta.deleting:
         return Plan(status=None, finalizer=False)  # its Jobs go with it, by owner reference
-    step = _align(observed)
+    step = _align(observed, now)
     verdict = step.verdict
     if step.done:
         verdict = Verdict("Ready", "Ready", "The aligned model is published.")
+    seconds = observed.run.spec.ttl_seconds_after_finished if step.done else None
+    ended, due = ttl.finished(observed.jobs, seconds, now)
     previous = observed.run.status
+    stage = ttl.remembered(step.status, previous.stages if previous else ())
     status = AlignmentRunStatus(
         observed_generation=observed.meta.generation,
         summary=verdict.reason,
         progress=step.status.progress,
         guarantee=_guarantee(observed),
-        stages=[step.status],
+        stages=[stage],
         model=step.artifacts[0] if step.done else None,
         conditions=conditions(
             previous.conditions if previous else [],
             verdict,
-            [step.status],
+            [stage],
             observed.meta.generation,
             now,
         ),
     )
     return Plan(
         status=status.model_dump(by_alias=True, exclude_none=True),
-        children=step.children,
+        children=(*step.children, *ended),
         finalizer=False,
-        requeue=step.requeue,
+        requeue=due if step.requeue is None else step.requeue,
     )
 
 
-def _align(observed: ObservedAlignment) -> Step:
+def _align(observed: ObservedAlignment, now: datetime) -> Step:
     name = observed.run.spec.dataset_ref.name
     data = observed.dataset
     if data is None:
@@ -79,6 +83,7 @@ def _align(observed: ObservedAlignment) -> Step:
         observed.objects,
         observed.settings,
         observed.run.spec.suspend,
+        now,
     )
 
 

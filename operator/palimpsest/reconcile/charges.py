@@ -5,10 +5,12 @@ completion or a disruption attested from outside); this decides which of them to
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
+from palimpsest.api.base import duration
 from palimpsest.api.budget import PrivacyBudgetSpec
-from palimpsest.api.common import ChargeStatus, Compute, StageStatus
+from palimpsest.api.common import ChargeStatus, PrivateCompute, StageStatus
 from palimpsest.api.task import ChargeRef
 from palimpsest.ledger.state import Charge, LedgerState
 from palimpsest.privacy.gate import renyi_cost
@@ -17,8 +19,9 @@ from palimpsest.receipts.statement import Statement
 
 from . import jobs, receipting, stages
 from .conditions import Verdict
-from .observed import BudgetView, Job, Meta, Objects, ReceiptKeys, Settings
-from .plan import Commit, CreateJob, DeleteJob, LedgerAction, Plan, Release, Reserve
+from .observed import Job, Meta, Objects, ReceiptKeys, Settings
+from .plan import Commit, CreateJob, DeleteJob, Release, Reserve
+from .policies import attempts, deadlines
 from .shares import left_share, spent_share
 from .stages import Step
 from .tasks import StagePlan
@@ -33,7 +36,11 @@ STATES: dict[str, Literal["Reserved", "Started", "Committed", "Released"]] = {
 
 @dataclass(frozen=True)
 class PrivateStage:
-    """A stage that reads private data, with what it may cost."""
+    """A stage that reads private data, with what it may cost.
+
+    `refused` is why the custodian's terms let no pod begin, if they do not; `before` is the reason
+    that the status gave for the same spec.
+    """
 
     meta: Meta
     plan: StagePlan
@@ -43,9 +50,28 @@ class PrivateStage:
     block_steps: int
     budget: PrivacyBudgetSpec
     budget_name: str
-    compute: Compute
+    compute: PrivateCompute
     settings: Settings
     keys: ReceiptKeys
+    suspend: bool
+    refused: Verdict | None
+    before: str
+    now: datetime
+
+    @property
+    def compute_digest(self) -> str:
+        """What the pods would be given now."""
+        return jobs.compute_digest(self.compute, self.budget.custodian)
+
+    def held_back(self) -> Step | None:
+        """Why no pod may begin now, if none may."""
+        if self.refused:
+            return stages.held(self.plan.stage, self.refused, None)
+        if self.suspend:
+            return stages.waiting(
+                self.plan.stage, "Suspended", "spec.suspend is true.", requeue=None
+            )
+        return None
 
     @property
     def place(self) -> receipting.Place:
@@ -81,17 +107,12 @@ class PrivateStage:
             )
         )
 
-    def delete(self, job: Job) -> DeleteJob:
-        """The end of an attempt's Job."""
-        return DeleteJob(self.budget.custodian.namespace, job.name)
-
 
 def private_stage(
     stage: PrivateStage,
     ledger: LedgerState,
     all_jobs: tuple[Job, ...],
     objects: Objects,
-    suspend: bool,
 ) -> Step:
     """A stage in custody: nothing runs before its reservation stands in the journal.
 
@@ -99,15 +120,15 @@ def private_stage(
     cut, and what looks unspent may be spent.
     """
     view = ledger.charges.get(stage.charge.id)
-    attempts = attempts_of(stage, all_jobs)
-    latest = attempts[-1] if attempts else None
+    tried = attempts_of(stage, all_jobs)
+    latest = tried[-1] if tried else None
     status = charge_status(stage, ledger, view)
     receipt = receipting.standing(stage.place, ledger, stage.keys, objects)
     if isinstance(receipt, receipting.Held):
         step = stages.held(stage.plan.stage, receipt.verdict, status)
         return replace(step, witnesses=(receipt.witness,) if receipt.witness else ())
     if view is None or view.status == "released":
-        return _reserve(stage, ledger, latest, status, suspend)
+        return _reserve(stage, ledger, latest, status)
     if view.active and view.subject.cluster != stage.settings.cluster:
         return stages.waiting(
             stage.plan.stage,
@@ -127,8 +148,11 @@ def private_stage(
         return _signed(stage, done, receipt, status, objects)
     if not view.active:
         return _spent(stage, latest, status)
+    timeout = duration(stage.budget.reservation_timeout)
+    if deadlines.expired(view, latest, timeout, stage.now):
+        return _give_back(stage, latest, status)
     if latest is None or latest.deleting:
-        return _begin(stage, view, latest, status, suspend)
+        return _begin(stage, view, latest, status)
     if latest.state == "Active":
         so_far = f"{view.intended_steps}/{_steps(stage)} steps" if view.intended_steps else ""
         return stages.running(stage.plan, latest, so_far, status)
@@ -151,32 +175,6 @@ def _signed(
         return stages.held(stage.plan.stage, wanted, status)
     verdict = Verdict("Reconciling", "SigningReceipt", "The release's receipt is being signed.")
     return replace(done, verdict=verdict, receipts=(wanted,), requeue=0.2)
-
-
-def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...]) -> Plan:
-    """For a resource being deleted: end its Jobs in custody, then its charges, then let it go.
-
-    A charge that started commits in full: had its artifact been published, it would have been
-    committed as completed before.
-    """
-    if budget is None:
-        return Plan(status=None, finalizer=False)
-    custody = budget.budget.spec.custodian.namespace
-    mine = [job for job in all_jobs if job.stage in ("train", "histogram")]
-    if mine:
-        ends = tuple(DeleteJob(custody, job.name) for job in mine if not job.deleting)
-        return Plan(status=None, children=ends, requeue=stages.POLL_SECONDS / 5)
-    if not isinstance(budget.ledger, LedgerState):
-        # Spending that cannot be read cannot be settled: wait for the store.
-        return Plan(status=None, requeue=stages.RETRY_SECONDS)
-    owner = (meta.namespace, meta.kind, meta.name)
-    actions: tuple[LedgerAction, ...] = tuple(
-        Commit(identity, "full") if charge.attempts else Release(identity)
-        for identity, charge in budget.ledger.charges.items()
-        if charge.active
-        and (charge.subject.namespace, charge.subject.kind, charge.subject.name) == owner
-    )
-    return Plan(status=None, ledger=actions, finalizer=bool(actions), requeue=0.2)
 
 
 def attempts_of(stage: PrivateStage, all_jobs: tuple[Job, ...]) -> list[Job]:
@@ -210,14 +208,17 @@ def _reserve(
     ledger: LedgerState,
     latest: Job | None,
     status: ChargeStatus | None,
-    suspend: bool,
 ) -> Step:
     name = stage.plan.stage
+    held_back = stage.held_back()
+    if held_back:
+        return held_back
     if latest is not None and latest.state == "Failed":
         # It failed before it touched anything, and its reservation was given back.
-        return stages.failed(stage.plan, latest, *stages.why(latest), status)
-    if suspend:
-        return stages.waiting(name, "Suspended", "spec.suspend is true.", requeue=None)
+        at = attempts.retry_at(latest, stage.compute_digest)
+        return stages.retried(stage.plan, latest, at, stage.now, status)
+    if stage.before == deadlines.TIMED_OUT:
+        return _timed_out(stage, status)
     cost = renyi_cost(stage.mechanism, ledger.order)
     if cost > ledger.left:
         message = (
@@ -238,15 +239,15 @@ def _begin(
     view: Charge,
     latest: Job | None,
     status: ChargeStatus | None,
-    suspend: bool,
 ) -> Step:
     name = stage.plan.stage
     if latest is not None:
         return stages.waiting(
             name, "Restarting", "Waiting for the last attempt's pod to go.", stages.POLL_SECONDS
         )
-    if suspend:
-        return stages.waiting(name, "Suspended", "spec.suspend is true.", requeue=None)
+    held_back = stage.held_back()
+    if held_back:
+        return held_back
     if view.attempts > stage.restarts:
         step = stages.waiting(
             name,
@@ -265,16 +266,22 @@ def _ended(stage: PrivateStage, view: Charge, latest: Job, status: ChargeStatus 
     if latest.state == "Succeeded":
         reason, message = "ArtifactMissing", "The stage ended well but its artifact is missing."
     started = view.attempts >= latest.attempt
-    again = latest.state == "Failed" and latest.failure in ("Disrupted", "Retryable")
-    restarts_left = view.attempts <= stage.restarts
-    if again and (not started or restarts_left):
+    at = attempts.retry_at(latest, stage.compute_digest)
+    if at is not None and not started:
+        # Same attempt, so the same name: the old Job goes first.
+        return stages.retried(stage.plan, latest, at, stage.now, status)
+    # What has read records is tried again only if nothing but its surroundings ended it.
+    outside = latest.failure in ("Disrupted", "Retryable") or latest.outcome in attempts.PAUSES
+    if at is not None and outside and view.attempts <= stage.restarts:
+        held_back = stage.held_back()
+        if held_back:
+            return held_back
         step = stages.waiting(
             name, "Restarting", f"{message} Another attempt follows.", stages.POLL_SECONDS
         )
-        if started:
-            return replace(step, children=(stage.create(view.attempts + 1),))
-        # Same attempt, so the same name: the old Job goes first.
-        return replace(step, requeue=stages.RETRY_SECONDS, children=(stage.delete(latest),))
+        if stage.now < at:
+            return replace(step, requeue=max(1.0, (at - stage.now).total_seconds()))
+        return replace(step, children=(stage.create(view.attempts + 1),))
     end = stages.failed(stage.plan, latest, reason, message, status)
     if not view.attempts:
         return replace(end, ledger=(Release(stage.charge.id),), requeue=0.2)
@@ -282,6 +289,21 @@ def _ended(stage: PrivateStage, view: Charge, latest: Job, status: ChargeStatus 
     attested = latest.failure == "Disrupted" and latest.attempt == view.attempts
     basis: Literal["disrupted", "full"] = "disrupted" if attested else "full"
     return replace(end, ledger=(Commit(stage.charge.id, basis),), requeue=0.2)
+
+
+def _give_back(stage: PrivateStage, latest: Job | None, status: ChargeStatus | None) -> Step:
+    """The Job first: its pod must not begin on a reservation that is gone."""
+    step = _timed_out(stage, status)
+    if latest is None:
+        return replace(step, ledger=(Release(stage.charge.id),), requeue=0.2)
+    children = () if latest.deleting else (DeleteJob(latest.namespace, latest.name),)
+    return replace(step, children=children, requeue=stages.POLL_SECONDS)
+
+
+def _timed_out(stage: PrivateStage, status: ChargeStatus | None) -> Step:
+    message = deadlines.message(stage.plan.stage, stage.budget.reservation_timeout)
+    verdict = Verdict("Stalled", deadlines.TIMED_OUT, message)
+    return replace(stages.held(stage.plan.stage, verdict, status), requeue=None)
 
 
 def _spent(stage: PrivateStage, latest: Job | None, status: ChargeStatus | None) -> Step:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from palimpsest.api.common import Condition, StageStatus
 
@@ -41,6 +41,14 @@ class Verdict:
     message: str
 
 
+def standing(previous: Sequence[Condition], generation: int) -> str:
+    """The reason that the status gave for this same spec; "" if it spoke of another."""
+    for condition in previous:
+        if condition.type == "Ready" and condition.observed_generation == generation:
+            return condition.reason
+    return ""
+
+
 def rfc3339(moment: datetime) -> str:
     """UTC, whole seconds, as Kubernetes writes it."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -69,6 +77,24 @@ def conditions(
         _condition(before.get(finding.type), finding, generation, now)
         for finding in (*wanted, *findings)
     ]
+
+
+def refused(status: dict[str, Any], reason: str, message: str, now: datetime) -> dict[str, Any]:
+    """The status (as JSON) of a resource whose Job the API server refused; it is tried again."""
+    parsed = [Condition.model_validate(item) for item in status["conditions"]]
+    told = {
+        "Ready": Finding("Ready", "False", reason, message),
+        "Reconciling": Finding("Reconciling", "True", reason, message),
+        "Stalled": Finding("Stalled", "False", "Reconciling", ""),
+    }
+    changed = [
+        _condition(before, told[before.type], before.observed_generation, now)
+        if before.type in told
+        else before
+        for before in parsed
+    ]
+    written = [each.model_dump(by_alias=True, exclude_none=True) for each in changed]
+    return {**status, "summary": reason, "conditions": written}
 
 
 def _word(true: bool) -> Word:

@@ -9,13 +9,17 @@ from palimpsest.api.dataset import SyntheticDatasetStatus
 from palimpsest.api.manifest import Manifest
 from palimpsest.ledger.state import LedgerState
 from palimpsest.privacy.pricing import price_histogram
+from palimpsest.terms.placement import placement_refusal
+from palimpsest.terms.tenants import model_refusal, namespace_refusal
 
 from . import budget as budgets
 from . import stages, tasks
-from .charges import PrivateStage, private_stage, settle
-from .conditions import Verdict, conditions
+from .charges import PrivateStage, private_stage
+from .conditions import Verdict, conditions, standing
 from .observed import BudgetView, GeneratorView, ObservedDataset, StoreTrouble
 from .plan import Plan, Relay
+from .policies import ttl
+from .policies.deletion import settle
 from .stages import Step
 from .tasks import DatasetTasks, StagePlan
 
@@ -26,13 +30,16 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
     """The next step of the data set. Raises NotObservedError to ask for an object."""
     if observed.meta.deleting:
         return settle(observed.meta, observed.budget, observed.jobs)
-    steps = _steps(observed)
+    steps = _steps(observed, now)
     last = steps[-1]
     verdict, dataset = last.verdict, None
     if last.settled and last.status.name == "card":
         verdict = Verdict("Ready", "Ready", "The data set is published.")
         dataset = last.artifacts[0]
+    seconds = observed.dataset.spec.ttl_seconds_after_finished if dataset else None
+    ended, due = ttl.finished(observed.jobs, seconds, now)
     previous = observed.dataset.status
+    told = [ttl.remembered(step.status, previous.stages if previous else ()) for step in steps]
     charge = next((step.status.charge for step in steps if step.status.charge), None)
     names = stage_names(observed)
     done = sum(step.done for step in steps)
@@ -43,7 +50,7 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
         progress=f"{done}/{len(names)} stages"
         + (f", {last.status.name} {detail}".rstrip() if not last.done else ""),
         share=charge.share if charge else "",
-        stages=[step.status for step in steps],
+        stages=told,
         dataset=dataset,
         receipt=next((step.receipt for step in steps if step.receipt), ""),
         guarantee=budgets.guarantee(observed.budget) if observed.budget else "",
@@ -51,7 +58,7 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
         conditions=conditions(
             previous.conditions if previous else [],
             verdict,
-            [step.status for step in steps],
+            told,
             observed.meta.generation,
             now,
         ),
@@ -62,9 +69,9 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
         receipts=last.receipts,
         witnesses=last.witnesses,
         relays=last.relays,
-        children=last.children,
+        children=(*last.children, *ended),
         finalizer=observed.dataset.spec.resampling is not None,
-        requeue=last.requeue,
+        requeue=due if last.requeue is None else last.requeue,
     )
 
 
@@ -79,13 +86,13 @@ def stage_names(observed: ObservedDataset) -> list[str]:
     ]
 
 
-def _steps(observed: ObservedDataset) -> list[Step]:
+def _steps(observed: ObservedDataset, now: datetime) -> list[Step]:
     held = _held(observed)
     if held or observed.generator is None or observed.budget is None:
         verdict = held or Verdict("Reconciling", "GeneratorNotFound", "")
         step = stages.waiting("sample", verdict.reason, verdict.message)
         return [Step(step.status, verdict, requeue=step.requeue)]
-    return list(_walk(observed, observed.generator, observed.budget))
+    return list(_walk(observed, observed.generator, observed.budget, now))
 
 
 def _held(observed: ObservedDataset) -> Verdict | None:
@@ -115,14 +122,14 @@ def _generator_artifacts(generator: GeneratorView) -> tuple[ArtifactRef, ...]:
 
 
 def _walk(
-    observed: ObservedDataset, generator: GeneratorView, budget: BudgetView
+    observed: ObservedDataset, generator: GeneratorView, budget: BudgetView, now: datetime
 ) -> Iterator[Step]:
     """Each stage's step, ending with the first that is not done."""
     spec = observed.dataset.spec
     build = DatasetTasks(observed.meta, spec, generator.generator.spec, budget.budget.spec)
 
     plan = build.sample(_generator_artifacts(generator))
-    sample = _public(observed, plan, spec.compute.sample)
+    sample = _public(observed, plan, spec.compute.sample, now)
     yield sample
     if not sample.done:
         return
@@ -133,11 +140,11 @@ def _walk(
     if spec.resampling:
         resampling = spec.resampling
         plan = build.cluster(pool, resampling.embedder, resampling.clusters)
-        cluster = _public(observed, plan, None)
+        cluster = _public(observed, plan, None, now)
         yield cluster
         if not cluster.done:
             return
-        histogram = _histogram(observed, budget, build, plan, cluster.artifacts)
+        histogram = _histogram(observed, budget, build, plan, cluster.artifacts, now)
         yield histogram
         if not histogram.settled:
             return
@@ -145,6 +152,7 @@ def _walk(
             observed,
             build.select(pool, cluster.artifacts, histogram.artifacts, resampling.size),
             None,
+            now,
         )
         yield select
         if not select.done:
@@ -153,17 +161,19 @@ def _walk(
         sources = {"clusters": cluster.artifacts, "histogram": histogram.artifacts}
 
     if spec.annotation:
-        annotate = _public(observed, build.annotate(instructions), spec.compute.annotate)
+        annotate = _public(observed, build.annotate(instructions), spec.compute.annotate, now)
         yield annotate
         if not annotate.done:
             return
         sources["data"] = annotate.artifacts
     else:
         sources["pool" if len(instructions) > 1 else "data"] = instructions
-    yield _public(observed, build.card(sources, budgets.guarantee(budget)), None)
+    yield _public(observed, build.card(sources, budgets.guarantee(budget)), None, now)
 
 
-def _public(observed: ObservedDataset, plan: StagePlan, compute: Compute | None) -> Step:
+def _public(
+    observed: ObservedDataset, plan: StagePlan, compute: Compute | None, now: datetime
+) -> Step:
     spec = observed.dataset.spec
     return stages.public_stage(
         observed.meta,
@@ -173,6 +183,7 @@ def _public(observed: ObservedDataset, plan: StagePlan, compute: Compute | None)
         observed.objects,
         observed.settings,
         spec.suspend,
+        now,
     )
 
 
@@ -182,8 +193,9 @@ def _histogram(
     build: DatasetTasks,
     clustering: StagePlan,
     clusters: tuple[ArtifactRef, ...],
+    now: datetime,
 ) -> Step:
-    refusal = budgets.usable(budget) or _embedder_allowed(observed, budget)
+    refusal = budgets.usable(budget)
     if refusal or not isinstance(budget.ledger, LedgerState):
         verdict = refusal or Verdict("Reconciling", "LedgerUnread", "The journal was not read.")
         step = stages.waiting("histogram", verdict.reason, verdict.message)
@@ -193,7 +205,7 @@ def _histogram(
         trouble = manifest or StoreTrouble("ArtifactMissing", "The clusters' manifest is gone.")
         return stages.store_trouble("histogram", trouble)
     centroids = Manifest.model_validate(json.loads(manifest)).file(CENTROIDS)
-    stage = _histogram_stage(observed, budget, build, centroids.digest)
+    stage = _histogram_stage(observed, budget, build, centroids.digest, now)
     inbox = build.inbox(centroids.digest)
     releases = budget.budget.spec.releases.storage
     there = observed.objects.exists(releases, inbox)
@@ -214,15 +226,17 @@ def _histogram(
             target_uri=inbox,
         )
         return Step(step.status, step.verdict, relays=(relay,), requeue=step.requeue)
-    return private_stage(
-        stage, budget.ledger, observed.jobs, observed.objects, observed.dataset.spec.suspend
-    )
+    return private_stage(stage, budget.ledger, observed.jobs, observed.objects)
 
 
 def _histogram_stage(
-    observed: ObservedDataset, budget: BudgetView, build: DatasetTasks, centroids: str
+    observed: ObservedDataset,
+    budget: BudgetView,
+    build: DatasetTasks,
+    centroids: str,
+    now: datetime,
 ) -> PrivateStage:
-    spec = observed.dataset.spec
+    spec, status = observed.dataset.spec, observed.dataset.status
     if spec.resampling is None:
         raise ValueError("spec.resampling is not given")
     plan = build.histogram(centroids, spec.resampling.embedder, spec.resampling.noise_multiplier)
@@ -238,19 +252,37 @@ def _histogram_stage(
         block_steps=1,
         budget=budget.budget.spec,
         budget_name=budget.meta.name,
-        compute=spec.compute.histogram or spec.compute.default,
+        compute=spec.compute.custody(),
         settings=observed.settings,
         keys=observed.keys,
+        suspend=spec.suspend,
+        refused=_refused(observed, budget),
+        before=standing(status.conditions, observed.meta.generation) if status else "",
+        now=now,
     )
 
 
-def _embedder_allowed(observed: ObservedDataset, budget: BudgetView) -> Verdict | None:
-    resampling = observed.dataset.spec.resampling
-    if resampling and resampling.embedder not in budget.budget.spec.allowed_models:
-        return Verdict(
-            "Stalled",
+def _refused(observed: ObservedDataset, budget: BudgetView) -> Verdict | None:
+    """What admission refuses, refused again here: it may have been away, or the terms changed."""
+    spec, paying, name = observed.dataset.spec, budget.budget.spec, budget.meta.name
+    if spec.resampling is None:
+        return None
+    for reason, message in (
+        (
+            "NamespaceNotAllowed",
+            namespace_refusal(paying, name, observed.meta.namespace, budget.tenant),
+        ),
+        (
             "ModelNotAllowed",
-            f"spec.resampling.embedder is not one of PrivacyBudget {budget.meta.name}'s "
-            "allowedModels (URI and digest must both agree).",
-        )
+            model_refusal(paying, name, "spec.resampling.embedder", spec.resampling.embedder),
+        ),
+        (
+            "PlacementNotAllowed",
+            placement_refusal(
+                paying.custodian.compute, spec.compute.custody(), spec.compute.custody_field
+            ),
+        ),
+    ):
+        if message:
+            return Verdict("Stalled", reason, message)
     return None

@@ -5,13 +5,17 @@ from datetime import datetime
 from palimpsest.api.generator import PrivateGeneratorStatus
 from palimpsest.ledger.state import LedgerState
 from palimpsest.privacy.pricing import price_training
+from palimpsest.terms.placement import placement_refusal
+from palimpsest.terms.tenants import model_refusal, namespace_refusal
 
 from . import budget as budgets
 from . import stages, tasks
-from .charges import PrivateStage, private_stage, settle
-from .conditions import Verdict, conditions
+from .charges import PrivateStage, private_stage
+from .conditions import Verdict, conditions, standing
 from .observed import BudgetView, ObservedGenerator
 from .plan import Plan
+from .policies import ttl
+from .policies.deletion import settle
 from .stages import Step
 
 
@@ -19,22 +23,25 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
     """The next step of the training. Raises NotObservedError to ask for an object."""
     if observed.meta.deleting:
         return settle(observed.meta, observed.budget, observed.jobs)
-    step = _train(observed)
+    step = _train(observed, now)
     verdict = step.verdict
     if step.settled:
         verdict = Verdict("Ready", "Ready", "The generator is trained and released.")
+    seconds = observed.generator.spec.ttl_seconds_after_finished if step.settled else None
+    ended, due = ttl.finished(observed.jobs, seconds, now)
     previous = observed.generator.status
+    train = ttl.remembered(step.status, previous.stages if previous else ())
     status = PrivateGeneratorStatus(
         observed_generation=observed.meta.generation,
         summary=verdict.reason,
         progress=step.status.progress,
         share=step.status.charge.share if step.status.charge else "",
-        stages=[step.status],
+        stages=[train],
         receipt=step.receipt,
         conditions=conditions(
             previous.conditions if previous else [],
             verdict,
-            [step.status],
+            [train],
             observed.meta.generation,
             now,
         ),
@@ -45,14 +52,14 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
         receipts=step.receipts,
         witnesses=step.witnesses,
         relays=step.relays,
-        children=step.children,
-        requeue=step.requeue,
+        children=(*step.children, *ended),
+        requeue=due if step.requeue is None else step.requeue,
     )
 
 
-def train_stage(observed: ObservedGenerator, budget: BudgetView) -> PrivateStage:
+def train_stage(observed: ObservedGenerator, budget: BudgetView, now: datetime) -> PrivateStage:
     """The training with its price. Raises ValueError if no noise meets the epsilon."""
-    spec = observed.generator.spec
+    spec, status = observed.generator.spec, observed.generator.status
     mechanism = price_training(spec, budget.budget.spec)
     plan = tasks.train(observed.meta, spec, budget.budget.spec, mechanism.noiseMultiplier)
     charge = plan.task.charge
@@ -70,44 +77,47 @@ def train_stage(observed: ObservedGenerator, budget: BudgetView) -> PrivateStage
         compute=spec.compute,
         settings=observed.settings,
         keys=observed.keys,
+        suspend=spec.suspend,
+        refused=_refused(observed, budget),
+        before=standing(status.conditions, observed.meta.generation) if status else "",
+        now=now,
     )
 
 
-def _train(observed: ObservedGenerator) -> Step:
+def _train(observed: ObservedGenerator, now: datetime) -> Step:
     spec = observed.generator.spec
     budget = observed.budget
     if budget is None:
         return stages.waiting(
             "train", "BudgetNotFound", f"PrivacyBudget {spec.budget_ref.name} does not exist."
         )
-    refusal = budgets.usable(budget) or admissible(observed, budget)
+    refusal = budgets.usable(budget)
     if refusal or not isinstance(budget.ledger, LedgerState):
         held = refusal or Verdict("Reconciling", "LedgerUnread", "The journal was not read.")
         step = stages.waiting("train", held.reason, held.message)
         return Step(step.status, held, requeue=step.requeue)
     try:
-        stage = train_stage(observed, budget)
+        stage = train_stage(observed, budget, now)
     except ValueError as error:
         held = Verdict("Stalled", "EpsilonUnreachable", str(error))
         return Step(stages.waiting("train", held.reason, held.message).status, held, requeue=None)
-    return private_stage(stage, budget.ledger, observed.jobs, observed.objects, spec.suspend)
+    return private_stage(stage, budget.ledger, observed.jobs, observed.objects)
 
 
-def admissible(observed: ObservedGenerator, budget: BudgetView) -> Verdict | None:
-    """What admission refuses, refused again here: it may have been away when this was applied."""
-    spec, paying = observed.generator.spec, budget.budget.spec
-    if observed.meta.namespace not in paying.allowed_namespaces.names:
-        return Verdict(
-            "Stalled",
+def _refused(observed: ObservedGenerator, budget: BudgetView) -> Verdict | None:
+    """What admission refuses, refused again here: it may have been away, or the terms changed."""
+    spec, paying, name = observed.generator.spec, budget.budget.spec, budget.meta.name
+    for reason, message in (
+        (
             "NamespaceNotAllowed",
-            f"PrivacyBudget {budget.meta.name} does not list namespace {observed.meta.namespace} "
-            "in spec.allowedNamespaces.names.",
-        )
-    if spec.base_model not in paying.allowed_models:
-        return Verdict(
-            "Stalled",
-            "ModelNotAllowed",
-            f"spec.baseModel is not one of PrivacyBudget {budget.meta.name}'s allowedModels "
-            "(URI and digest must both agree).",
-        )
+            namespace_refusal(paying, name, observed.meta.namespace, budget.tenant),
+        ),
+        ("ModelNotAllowed", model_refusal(paying, name, "spec.baseModel", spec.base_model)),
+        (
+            "PlacementNotAllowed",
+            placement_refusal(paying.custodian.compute, spec.compute, "spec.compute"),
+        ),
+    ):
+        if message:
+            return Verdict("Stalled", reason, message)
     return None

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from palimpsest.api import GROUP
-from palimpsest.api.budget import Custodian
-from palimpsest.api.common import Compute
+from palimpsest.api.budget import Custodian, CustodyCompute
+from palimpsest.api.common import Compute, PrivateCompute
 from palimpsest.api.outcomes import RETRYABLE_EXIT_CODE, Outcome
 from palimpsest.api.task import (
     CREDENTIALS_ROOT,
@@ -16,15 +16,19 @@ from palimpsest.api.task import (
     SampleParameters,
     Task,
     canonical_json,
+    sha256_digest,
 )
+from palimpsest.terms.placement import placed
 
 from .observed import Job, Meta, Pod, Settings
+from .policies import blockage, queueing
 
 LABEL_KIND = f"{GROUP}/kind"
 LABEL_NAMESPACE = f"{GROUP}/namespace"
 LABEL_NAME = f"{GROUP}/name"
 LABEL_STAGE = f"{GROUP}/stage"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
+ANNOTATION_COMPUTE = f"{GROUP}/compute"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "palimpsest"}
 USER = 65532
 
@@ -72,11 +76,17 @@ def labels(meta: Meta, stage: str, attempt: int) -> dict[str, str]:
     }
 
 
+def compute_digest(compute: PrivateCompute, custodian: Custodian | None) -> str:
+    """What a stage's pods are given, as a digest: a change is worth another attempt."""
+    given = placed(custodian.compute, compute) if custodian else compute
+    return sha256_digest(canonical_json(given.model_dump(by_alias=True)))
+
+
 def manifest(
     meta: Meta,
     task: Task,
     digest: str,
-    compute: Compute,
+    compute: PrivateCompute,
     settings: Settings,
     custodian: Custodian | None,
     attempt: int,
@@ -106,6 +116,7 @@ def manifest(
         "name": name,
         "namespace": custodian.namespace if custodian else meta.namespace,
         "labels": marks,
+        "annotations": {ANNOTATION_COMPUTE: compute_digest(compute, custodian)},
     }
     if not private:
         metadata["ownerReferences"] = [
@@ -118,12 +129,27 @@ def manifest(
                 "blockOwnerDeletion": True,
             }
         ]
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    return queueing.queued(made, _hosting(compute, custodian).queue_name)
+
+
+def _hosting(compute: PrivateCompute, custodian: Custodian | None) -> Compute | CustodyCompute:
+    """Whose word on queues and pull secrets counts: in custody, the custodian's."""
+    if custodian:
+        return custodian.compute
+    return compute if isinstance(compute, Compute) else Compute()
 
 
 def _pod(
-    task: Task, compute: Compute, settings: Settings, custodian: Custodian | None, attempt: int
+    task: Task,
+    compute: PrivateCompute,
+    settings: Settings,
+    custodian: Custodian | None,
+    attempt: int,
 ) -> dict[str, Any]:
+    hosting = _hosting(compute, custodian)
+    if custodian:
+        compute = placed(custodian.compute, compute)
     secrets = sorted({store.credentials for store in task.stores.values()})
     container: dict[str, Any] = {
         "name": "stage",
@@ -183,12 +209,18 @@ def _pod(
             ),
         ],
     }
-    selector = dict(compute.node_selector)
     if custodian:
         pod["serviceAccountName"] = custodian.service_account_name
-        selector |= custodian.compute.node_selector
-    if selector:
-        pod["nodeSelector"] = selector
+    elif isinstance(compute, Compute) and compute.service_account_name:
+        pod["serviceAccountName"] = compute.service_account_name
+    if hosting.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in hosting.image_pull_secrets]
+    if compute.shared_memory:
+        memory = {"medium": "Memory", "sizeLimit": compute.shared_memory}
+        pod["volumes"].append({"name": "shared-memory", "emptyDir": memory})
+        container["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - the pod's own emptyDir
+    if compute.node_selector:
+        pod["nodeSelector"] = dict(compute.node_selector)
     if compute.tolerations:
         pod["tolerations"] = [
             toleration.model_dump(by_alias=True, exclude_none=True)
@@ -201,8 +233,10 @@ def _pod(
     return pod
 
 
-def observe_job(job: Mapping[str, Any], pods: tuple[Pod, ...]) -> Job:
-    """A Job as the API server shows it (camelCase JSON)."""
+def observe_job(
+    job: Mapping[str, Any], pods: tuple[Pod, ...], trouble: tuple[str, str] | None = None
+) -> Job:
+    """A Job as the API server shows it (camelCase JSON); `trouble` is what its Events say."""
     metadata, status = job["metadata"], job.get("status", {})
     marks = metadata.get("labels", {})
     states = {
@@ -219,6 +253,7 @@ def observe_job(job: Mapping[str, Any], pods: tuple[Pod, ...]) -> Job:
         state, ended = "Failed", states["Failed"].get("lastTransitionTime") or ""
         failure = _failure(states["Failed"])
     return Job(
+        namespace=metadata["namespace"],
         name=metadata["name"],
         stage=marks.get(LABEL_STAGE, ""),
         attempt=int(marks.get(LABEL_ATTEMPT, "1")),
@@ -230,6 +265,9 @@ def observe_job(job: Mapping[str, Any], pods: tuple[Pod, ...]) -> Job:
         ended=ended,
         ended_at=datetime.fromisoformat(ended) if ended else None,
         pods=pods,
+        compute=(metadata.get("annotations") or {}).get(ANNOTATION_COMPUTE, ""),
+        queue=marks.get(queueing.QUEUE_LABEL, ""),
+        trouble=trouble,
     )
 
 
@@ -241,30 +279,18 @@ def _failure(condition: Mapping[str, Any]) -> Literal["Disrupted", "Retryable", 
     return "Program"
 
 
-_START_TROUBLES = {
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "ErrImageNeverPull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-}
-
-
-def observe_pod(pod: Mapping[str, Any]) -> Pod:
-    """A pod as the API server shows it."""
+def observe_pod(pod: Mapping[str, Any], trouble: tuple[str, str] | None = None) -> Pod:
+    """A pod as the API server shows it; `trouble` is what its Events say."""
     status = pod.get("status", {})
-    trouble: tuple[str, str] | None = None
     outcome: Outcome | None = None
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            trouble = ("Unschedulable", condition.get("message") or "")
+            trouble = blockage.unschedulable(condition.get("message") or "")
     for container in status.get("containerStatuses") or []:
         state = container.get("state", {})
         waiting = state.get("waiting") or {}
-        if waiting.get("reason") in _START_TROUBLES:
-            trouble = (waiting["reason"], waiting.get("message") or "")
+        said = blockage.container(waiting.get("reason") or "", waiting.get("message") or "")
+        trouble = said or trouble
         if state.get("terminated"):
             outcome = parse_outcome(state["terminated"])
     return Pod(

@@ -18,7 +18,10 @@ from palimpsest.ledger.state import LedgerState
 
 @dataclass(frozen=True)
 class Meta:
-    """The part of an object's metadata that decides anything."""
+    """The part of an object's metadata that decides anything.
+
+    `abandoned`: its release is given up, so that it can go although its store is gone for good.
+    """
 
     kind: str
     namespace: str
@@ -27,6 +30,7 @@ class Meta:
     generation: int
     deleting: bool
     finalizers: tuple[str, ...] = ()
+    abandoned: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,13 @@ class Pod:
 
 @dataclass(frozen=True)
 class Job:
-    """A stage's Job. `failure` says which rule of its failure policy ended it."""
+    """A stage's Job. `failure` says which rule of its failure policy ended it.
 
+    `compute` is the digest of what its pods were given, `queue` the Kueue queue that it waits in,
+    `trouble` why its pods cannot be made.
+    """
+
+    namespace: str
     name: str
     stage: str
     attempt: int
@@ -54,6 +63,9 @@ class Job:
     ended: str
     ended_at: datetime | None
     pods: tuple[Pod, ...] = ()
+    compute: str = ""
+    queue: str = ""
+    trouble: tuple[str, str] | None = None
 
     @property
     def outcome(self) -> Outcome | None:
@@ -126,12 +138,13 @@ class Custody:
 
 @dataclass(frozen=True)
 class BudgetView:
-    """A budget with its journal."""
+    """A budget with its journal; `tenant` are the labels of the namespace that asks for it."""
 
     meta: Meta
     budget: PrivacyBudget
     custody: Custody
     ledger: LedgerState | LedgerTrouble
+    tenant: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

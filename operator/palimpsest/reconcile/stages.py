@@ -1,7 +1,8 @@
 """How far a stage is, and what it needs next. Pure; the same for every stage outside custody."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from palimpsest.api.common import ArtifactRef, ChargeStatus, Compute, StageStatus
 from palimpsest.api.outcomes import MESSAGES
@@ -12,6 +13,7 @@ from . import jobs
 from .conditions import Verdict
 from .observed import Job, Meta, Objects, Settings, StoreTrouble
 from .plan import ChildAction, CreateJob, DeleteJob, LedgerAction, Relay, SignReceipt
+from .policies import attempts, queueing
 from .tasks import StagePlan
 
 POLL_SECONDS = 5.0
@@ -140,15 +142,37 @@ def why(job: Job) -> tuple[str, str]:
     return "StageFailed", f"Job {job.name} failed without a word; see its events and pods."
 
 
+def retried(
+    plan: StagePlan,
+    job: Job,
+    at: datetime | None,
+    now: datetime,
+    charge: ChargeStatus | None = None,
+) -> Step:
+    """A stage whose Job failed: over, or another Job at the time `at` under the same name."""
+    reason, message = why(job)
+    if at is None:
+        return failed(plan, job, reason, message, charge)
+    step = waiting(plan.stage, reason, f"{message} Another attempt follows.", POLL_SECONDS)
+    status = step.status.model_copy(update={"charge": charge, "job": job.name})
+    step = replace(step, status=status)
+    if job.deleting:
+        return step
+    if now < at:
+        return replace(step, requeue=max(1.0, (at - now).total_seconds()))
+    return replace(step, children=(DeleteJob(job.namespace, job.name),))
+
+
 def running(plan: StagePlan, job: Job, so_far: str, charge: ChargeStatus | None = None) -> Step:
     """A stage whose Job is active."""
-    trouble = next((pod.trouble for pod in job.pods if pod.trouble), None)
+    trouble = next((pod.trouble for pod in job.pods if pod.trouble), job.trouble)
     started = any(pod.phase in ("Running", "Succeeded") for pod in job.pods)
     if trouble:
         reason, message = trouble
         message = f"The {plan.stage} stage's pod cannot start: {message}"
     elif job.suspended:
-        reason, message = "JobSuspended", f"Job {job.name} is suspended (queued)."
+        reason = "Queued" if job.queue else "JobSuspended"
+        message = queueing.waiting_message(job.name, job.queue)
     elif started:
         reason = "Running"
         message = f"The {plan.stage} stage is running" + (f": {so_far}." if so_far else ".")
@@ -195,6 +219,7 @@ def public_stage(
     objects: Objects,
     settings: Settings,
     suspend: bool,
+    now: datetime,
 ) -> Step:
     """A stage outside custody: its artifact if published, else its Job, else a new Job."""
     found = published(plan, objects)
@@ -210,12 +235,12 @@ def public_stage(
         manifest = jobs.manifest(meta, plan.task, plan.digest, compute, settings, None, 1)
         return creating(plan, CreateJob(manifest))
     if job.state == "Failed":
-        return failed(plan, job, *why(job))
+        return retried(plan, job, attempts.retry_at(job, jobs.compute_digest(compute, None)), now)
     if job.state == "Succeeded" and not job.deleting:
         # The artifact was there when the pod exited; it is gone, so the work is done again.
         return Step(
             StageStatus(name=plan.stage, state="Waiting", message="The artifact is missing."),
             Verdict("Reconciling", "ArtifactMissing", "The artifact is missing; made again."),
-            children=(DeleteJob(meta.namespace, job.name),),
+            children=(DeleteJob(job.namespace, job.name),),
         )
     return running(plan, job, progress(plan, objects))

@@ -22,12 +22,16 @@ class Known:
 
     budgets: dict[str, Budget] = field(default_factory=dict)
     generators: dict[tuple[str, str], PrivateGeneratorSpec] = field(default_factory=dict)
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def budget(self, name: str) -> Budget | None:
         return self.budgets.get(name)
 
     def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None:
         return self.generators.get((namespace, name))
+
+    def labels(self, namespace: str) -> dict[str, str]:
+        return self.namespaces[namespace]
 
 
 def cluster(
@@ -305,3 +309,48 @@ def test_a_budget_is_deleted_only_with_the_custodians_word() -> None:
 def test_a_spec_that_the_schema_let_through_is_still_denied_by_field() -> None:
     manifest = samples.changed(samples.generator(), "spec.training.steps", "many")
     assert ask(manifest, cluster()).message.startswith("spec.training.steps: ")
+
+
+def test_a_batch_whose_noise_drowns_the_signal_is_warned_of_with_one_that_does_not() -> None:
+    training = {"expectedBatchSize": 2, "steps": 4, "restarts": 0}
+    decision = ask(samples.generator(training=training), cluster())
+    assert decision.allowed
+    (warning,) = decision.warnings
+    assert warning.startswith("spec.training.expectedBatchSize: at 2 the noise drowns the signal")
+    better = int(warning.split("about ")[1].split(" ")[0])
+    again = samples.generator(training={**training, "expectedBatchSize": better})
+    assert ask(again, cluster()) == Decision(True)
+
+
+def test_a_placement_beyond_the_custodians_lists_is_denied_on_creation_and_later() -> None:
+    far = samples.generator(compute={"nodeSelector": {"zone": "far"}})
+    for operation, old in (("CREATE", None), ("UPDATE", samples.generator())):
+        decision = ask(far, cluster(), operation, old)
+        assert not decision.allowed
+        assert decision.message.startswith("spec.compute.nodeSelector: zone=far is not among")
+    listed = {"nodeLabels": [{"key": "zone", "values": ["far"]}]}
+    kind = samples.budget(custodian={"namespace": "custody", "compute": listed})
+    assert ask(far, cluster(kind)).allowed
+
+
+def test_a_data_sets_histogram_is_held_to_the_custodians_lists_and_its_other_stages_are_not() -> (
+    None
+):
+    placed = {"nodeSelector": {"zone": "far"}}
+    assert ask(samples.dataset(compute={"default": placed}), cluster()).allowed
+    message = ask(samples.dataset(compute={"histogram": placed}), cluster()).message
+    assert message.startswith("spec.compute.histogram.nodeSelector: ")
+    capped = samples.budget(
+        custodian={"namespace": "custody", "compute": {"maxResources": {"memory": "512Mi"}}}
+    )
+    message = ask(samples.dataset(), cluster(capped)).message
+    assert message.startswith("spec.compute.default.resources.requests: 1Gi of memory is above")
+
+
+def test_a_namespace_is_allowed_by_its_labels() -> None:
+    manifest = samples.budget(allowedNamespaces={"selector": {"matchLabels": {"team": "nlp"}}})
+    known = cluster(manifest)
+    known.namespaces["research"] = {"team": "hr"}
+    assert "does not allow namespace research" in ask(samples.generator(), known).message
+    known.namespaces["research"] = {"team": "nlp"}
+    assert ask(samples.generator(), known).allowed

@@ -111,7 +111,7 @@ def test_names_are_short_and_differ_by_attempt(name: str) -> None:
 def observed(condition: dict[str, str] | None) -> Any:
     return jobs.observe_job(
         {
-            "metadata": {"name": "j", "labels": {jobs.LABEL_STAGE: "train"}},
+            "metadata": {"namespace": "n", "name": "j", "labels": {jobs.LABEL_STAGE: "train"}},
             "spec": {},
             "status": {"conditions": [condition] if condition else []},
         },

@@ -1,7 +1,8 @@
 """The API server as the control loop uses it: few verbs, plain JSON, errors by status code."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes.client import ApiClient, CoordinationV1Api
@@ -17,10 +18,13 @@ from palimpsest.reconcile.jobs import (
     observe_pod,
 )
 from palimpsest.reconcile.observed import Job, Meta
+from palimpsest.reconcile.policies import blockage
 
 PLURALS = {resource.kind: resource.plural for resource in RESOURCES}
 CLUSTER_SCOPED = {resource.kind for resource in RESOURCES if resource.scope == "Cluster"}
 TIMEOUT = (5.0, 30.0)
+# A start takes seconds; what takes longer may have left its reason in an Event.
+STARTING_SECONDS = 5.0
 
 
 class ConflictError(Exception):
@@ -111,30 +115,45 @@ class Cluster:
             if error.status != 404:
                 raise
 
-    def jobs(self, meta: Meta, namespace: str) -> tuple[Job, ...]:
-        """The Jobs in `namespace` that carry the owner's labels, with their pods."""
+    def jobs(self, meta: Meta, namespace: str | None) -> tuple[Job, ...]:
+        """The Jobs in `namespace` (None: in all) that carry the owner's labels, with their pods."""
         selector = {
             "labelSelector": f"{LABEL_KIND}={meta.kind},{LABEL_NAMESPACE}={meta.namespace},"
             f"{LABEL_NAME}={meta.name}"
         }
-        jobs = self.call("GET", f"/apis/batch/v1/namespaces/{namespace}/jobs", query=selector)
-        pods = self.call("GET", f"/api/v1/namespaces/{namespace}/pods", query=selector)
-        by_job: dict[str, list[dict[str, Any]]] = {}
-        for pod in pods["items"]:
-            by_job.setdefault(pod["metadata"]["labels"].get("job-name", ""), []).append(pod)
+        place = f"/namespaces/{namespace}" if namespace else ""
+        jobs = self.call("GET", f"/apis/batch/v1{place}/jobs", query=selector)
+        pods = self.call("GET", f"/api/v1{place}/pods", query=selector)
+        by_job: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for pod in sorted(pods["items"], key=lambda pod: pod["metadata"]["creationTimestamp"]):
+            marks = pod["metadata"]
+            owner = marks["namespace"], marks["labels"].get("job-name", "")
+            by_job.setdefault(owner, []).append(pod)
         return tuple(
-            observe_job(
-                job,
-                tuple(
-                    observe_pod(pod)
-                    for pod in sorted(
-                        by_job.get(job["metadata"]["name"], []),
-                        key=lambda pod: pod["metadata"]["creationTimestamp"],
-                    )
-                ),
+            self._observe(
+                job, by_job.get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
             )
             for job in jobs["items"]
         )
+
+    def _observe(self, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Job:
+        """With what only Events tell, where something seems to be stuck."""
+        seen = tuple(
+            observe_pod(pod, blockage.mounting(self._events(pod)) if _stuck(pod) else None)
+            for pod in pods
+        )
+        podless = not pods and not job["spec"].get("suspend") and _old(job)
+        running = not (job.get("status") or {}).get("conditions")
+        trouble = blockage.creating(self._events(job)) if podless and running else None
+        return observe_job(job, seen, trouble)
+
+    def _events(self, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Events about an object, oldest first."""
+        meta = about["metadata"]
+        query = {"fieldSelector": f"involvedObject.uid={meta['uid']}"}
+        path = f"/api/v1/namespaces/{meta['namespace']}/events"
+        items: list[dict[str, Any]] = self.call("GET", path, query=query)["items"]
+        return sorted(items, key=lambda event: event.get("lastTimestamp") or "")
 
     def create_job(self, manifest: Mapping[str, Any]) -> bool:
         """POST; False if a Job of that name exists already."""
@@ -163,3 +182,14 @@ class Cluster:
     def _path(kind: str, namespace: str, name: str) -> str:
         where = "" if kind in CLUSTER_SCOPED else f"namespaces/{namespace}/"
         return f"/apis/{GROUP}/{VERSION}/{where}{PLURALS[kind]}/{name}"
+
+
+def _old(thing: Mapping[str, Any]) -> bool:
+    created = datetime.fromisoformat(thing["metadata"]["creationTimestamp"])
+    return (datetime.now(UTC) - created).total_seconds() > STARTING_SECONDS
+
+
+def _stuck(pod: Mapping[str, Any]) -> bool:
+    """Given a node, but not started."""
+    assigned = bool(pod.get("spec", {}).get("nodeName"))
+    return assigned and pod.get("status", {}).get("phase") == "Pending" and _old(pod)

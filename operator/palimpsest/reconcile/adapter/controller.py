@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from palimpsest.api.generator import PrivateGenerator
 from palimpsest.ledger.errors import Denied, LedgerError
 from palimpsest.ledger.state import LedgerState
 from palimpsest.receipts import KeyUnusable, ReceiptInvalid
-from palimpsest.reconcile import alignment, budget, dataset, generator
+from palimpsest.reconcile import alignment, budget, conditions, dataset, generator
 from palimpsest.reconcile.adapter import events
 from palimpsest.reconcile.adapter.cluster import Cluster, ConflictError
 from palimpsest.reconcile.adapter.ledgers import Ledgers
@@ -41,6 +41,8 @@ from palimpsest.reconcile.observed import (
     StoreTrouble,
 )
 from palimpsest.reconcile.plan import FINALIZER, CreateJob, DeleteJob, Plan, SignReceipt
+from palimpsest.reconcile.policies import blockage
+from palimpsest.reconcile.policies.deletion import ABANDON
 from palimpsest.storage import StoreError
 from palimpsest.telemetry import metrics
 
@@ -49,6 +51,7 @@ log = logging.getLogger(__name__)
 CUSTODY_LABEL = "palimpsest.dev/custody"
 SOON = 0.2
 LOOKS_AT_MOST = 512
+REFUSED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Controller:
             return (lambda objects, now: budget.reconcile(ObservedBudget(view, objects), now)), view
         if meta.kind == PrivateGenerator.kind:
             resource = parse(PrivateGenerator, current)
-            paying = self._budget(resource.spec.budget_ref.name)
+            paying = self._budget(resource.spec.budget_ref.name, meta.namespace)
             jobs = self._jobs(meta, paying, own=False)
             keys = self._receipts.keys()
             return (
@@ -119,7 +122,7 @@ class Controller:
         if meta.kind == SyntheticDataset.kind:
             synthetic = parse(SyntheticDataset, current)
             source = self._generator(meta.namespace, synthetic.spec.generator_ref.name)
-            payer = self._payer(synthetic, source)
+            payer = self._payer(synthetic, source, meta.namespace)
             children = self._jobs(meta, payer, own=True)
             known = self._receipts.keys()
             return (
@@ -161,11 +164,17 @@ class Controller:
         for relay in plan.relays:
             self._stores.relay(relay)
             acted = True
+        status, refused = plan.status, False
         for child in plan.children:
-            self._child(meta, child)
-        if plan.status is not None:
-            self._announce(meta, current, plan.status)
-            self._cluster.write_status(meta.kind, current, plan.status)
+            trouble = self._child(meta, child)
+            if trouble and status is not None:
+                refused = True
+                status = conditions.refused(status, *trouble, datetime.now(UTC))
+        if status is not None:
+            self._announce(meta, current, status)
+            self._cluster.write_status(meta.kind, current, status)
+        if refused:
+            return REFUSED_SECONDS
         for receipt in plan.receipts:
             # After the status: the accountants take their time, and it says what goes on.
             self._sign(meta, paying, receipt)
@@ -209,10 +218,16 @@ class Controller:
             events.record(self._cluster, meta, True, "ReceiptNotWritten", str(error))
             raise
 
-    def _child(self, meta: Meta, child: CreateJob | DeleteJob) -> None:
+    def _child(self, meta: Meta, child: CreateJob | DeleteJob) -> tuple[str, str] | None:
+        """Make or delete a Job; why the API server refuses to make it, if it does."""
         if isinstance(child, DeleteJob):
-            self._cluster.delete_job(child.namespace, child.name)
-            return
+            try:
+                self._cluster.delete_job(child.namespace, child.name)
+            except ApiException as error:
+                # A resource that is let go whatever happens does not wait for rights.
+                if not (meta.abandoned and error.status == 403):
+                    raise
+            return None
         name = child.manifest["metadata"]["name"]
         try:
             if self._cluster.create_job(child.manifest):
@@ -220,9 +235,9 @@ class Controller:
         except ApiException as error:
             if error.status not in (403, 422):
                 raise
-            message = _message(error)
-            events.record(self._cluster, meta, True, "JobRefused", f"Job {name}: {message}")
-            raise
+            reason, message = blockage.refusal(_message(error))
+            return reason, f"Job {name} was refused: {message}"
+        return None
 
     def _announce(self, meta: Meta, current: dict[str, Any], status: dict[str, Any]) -> None:
         """An Event when the standing changed, and a nudge to what waits for it."""
@@ -251,11 +266,18 @@ class Controller:
             and meta.namespace in ("", item["metadata"]["namespace"])
         ]
 
-    def _budget(self, name: str) -> BudgetView | None:
+    def _budget(self, name: str, namespace: str) -> BudgetView | None:
         current = self._cluster.resource(PrivacyBudget.kind, "", name)
-        return None if current is None else self._budget_of(current)
+        if current is None:
+            return None
+        if not current["spec"].get("allowedNamespaces", {}).get("selector"):
+            return self._budget_of(current)
+        tenant = self._cluster.get(f"/api/v1/namespaces/{namespace}") or {"metadata": {}}
+        return self._budget_of(current, tenant["metadata"].get("labels") or {})
 
-    def _budget_of(self, current: dict[str, Any]) -> BudgetView:
+    def _budget_of(
+        self, current: dict[str, Any], tenant: Mapping[str, str] | None = None
+    ) -> BudgetView:
         resource = parse(PrivacyBudget, current)
         state = self._ledgers.state(resource)
         name = current["metadata"]["name"]
@@ -270,6 +292,7 @@ class Controller:
             budget=resource,
             custody=self._custody(resource.spec.custodian.namespace),
             ledger=state,
+            tenant=tenant or {},
         )
 
     def _custody(self, namespace: str) -> Custody:
@@ -283,12 +306,14 @@ class Controller:
             )
         return Custody(True)
 
-    def _payer(self, resource: SyntheticDataset, source: GeneratorView | None) -> BudgetView | None:
+    def _payer(
+        self, resource: SyntheticDataset, source: GeneratorView | None, namespace: str
+    ) -> BudgetView | None:
         """The generator's budget; the one remembered, where the generator is gone."""
         if source is not None:
-            return self._budget(source.generator.spec.budget_ref.name)
+            return self._budget(source.generator.spec.budget_ref.name, namespace)
         remembered = resource.status.budget if resource.status else ""
-        return self._budget(remembered) if remembered else None
+        return self._budget(remembered, namespace) if remembered else None
 
     def _generator(self, namespace: str, name: str) -> GeneratorView | None:
         current = self._cluster.resource(PrivateGenerator.kind, namespace, name)
@@ -309,6 +334,9 @@ class Controller:
         )
 
     def _jobs(self, meta: Meta, paying: BudgetView | None, own: bool) -> tuple[Job, ...]:
+        if meta.deleting:
+            # Wherever they are: the budget that named their namespace may be gone.
+            return self._cluster.jobs(meta, None)
         found = self._cluster.jobs(meta, meta.namespace) if own else ()
         if paying is not None and paying.custody.granted:
             custody = paying.budget.spec.custodian.namespace
@@ -327,6 +355,7 @@ def _meta(kind: str, current: dict[str, Any]) -> Meta:
         generation=metadata.get("generation", 1),
         deleting=bool(metadata.get("deletionTimestamp")),
         finalizers=tuple(metadata.get("finalizers", ())),
+        abandoned=(metadata.get("annotations") or {}).get(ABANDON) == "true",
     )
 
 

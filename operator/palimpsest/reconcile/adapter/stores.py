@@ -44,7 +44,7 @@ class Stores:
                     endpoint=identity.endpoint,
                     region=identity.region,
                     path_style=identity.path_style,
-                    ca_bundle=None,
+                    ca_bundle=identity.ca_bundle,
                     access_key=access_key,
                     secret_key=secret_key,
                 )

@@ -1,0 +1,40 @@
+"""What a resource that is being deleted settles before it goes."""
+
+from palimpsest.api import GROUP
+from palimpsest.ledger.state import LedgerState
+from palimpsest.reconcile.observed import BudgetView, Job, Meta
+from palimpsest.reconcile.plan import Commit, DeleteJob, LedgerAction, Plan, Release
+
+# On a resource whose store is gone for good: let it go. Its reservation stays in the journal.
+ABANDON = f"{GROUP}/abandon-release"
+JOBS_SECONDS = 1.0
+STORE_SECONDS = 30.0
+
+
+def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...]) -> Plan:
+    """End its Jobs in custody, then its charges, then let it go.
+
+    A charge that started commits in full: had its artifact been published, it would have been
+    committed as completed before. Without a budget there is no journal to settle with; what it
+    holds stays held there.
+    """
+    mine = [job for job in all_jobs if job.stage in ("train", "histogram")]
+    ends = tuple(DeleteJob(job.namespace, job.name) for job in mine if not job.deleting)
+    if mine and not meta.abandoned:
+        return Plan(status=None, children=ends, requeue=JOBS_SECONDS)
+    if budget is None:
+        return Plan(status=None, finalizer=False)
+    if not isinstance(budget.ledger, LedgerState):
+        # Spending that cannot be read cannot be settled: wait for the store, or for the word that
+        # it is gone. Nothing is given back either way.
+        if meta.abandoned:
+            return Plan(status=None, children=ends, finalizer=False)
+        return Plan(status=None, requeue=STORE_SECONDS)
+    owner = (meta.namespace, meta.kind, meta.name)
+    actions: tuple[LedgerAction, ...] = tuple(
+        Commit(identity, "full") if charge.attempts else Release(identity)
+        for identity, charge in budget.ledger.charges.items()
+        if charge.active
+        and (charge.subject.namespace, charge.subject.kind, charge.subject.name) == owner
+    )
+    return Plan(status=None, ledger=actions, children=ends, finalizer=bool(actions), requeue=0.2)
