@@ -4,11 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from .base import ApiModel, Digest, ObjectName, StoreUri
+from .base import QUANTITY, ApiModel, Digest, ObjectName, StoreUri, said
 
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 Quantity = Annotated[
-    str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
+    str,
+    StringConstraints(pattern=QUANTITY, max_length=16),
+    said(QUANTITY, "must be a Kubernetes quantity without a sign, for example 500m or 8Gi"),
 ]
 LabelMap = Annotated[dict[ShortText, ShortText], Field(max_length=32)]
 

@@ -55,11 +55,15 @@ def _align(observed: ObservedAlignment, now: datetime) -> Step:
             "sft",
             "DatasetNotFound",
             f"SyntheticDataset {name} does not exist in namespace {observed.meta.namespace}.",
+            requeue=None,
         )
     status = data.dataset.status
     if status is None or status.dataset is None or status.summary != "Ready":
         return stages.waiting(
-            "sft", "DatasetNotReady", f"Waiting for SyntheticDataset {name} to be Ready."
+            "sft",
+            "DatasetNotReady",
+            f"Waiting for SyntheticDataset {name} to be Ready.",
+            requeue=None,
         )
     if data.dataset.spec.annotation is None:
         message = (

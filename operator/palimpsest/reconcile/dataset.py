@@ -91,7 +91,7 @@ def _steps(observed: ObservedDataset, now: datetime) -> list[Step]:
     if held or observed.generator is None or observed.budget is None:
         verdict = held or Verdict("Reconciling", "GeneratorNotFound", "")
         step = stages.waiting("sample", verdict.reason, verdict.message)
-        return [Step(step.status, verdict, requeue=step.requeue)]
+        return [Step(step.status, verdict, requeue=None)]
     return list(_walk(observed, observed.generator, observed.budget, now))
 
 

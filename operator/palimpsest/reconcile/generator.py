@@ -89,7 +89,10 @@ def _train(observed: ObservedGenerator, now: datetime) -> Step:
     budget = observed.budget
     if budget is None:
         return stages.waiting(
-            "train", "BudgetNotFound", f"PrivacyBudget {spec.budget_ref.name} does not exist."
+            "train",
+            "BudgetNotFound",
+            f"PrivacyBudget {spec.budget_ref.name} does not exist.",
+            requeue=None,
         )
     refusal = budgets.usable(budget)
     if refusal or not isinstance(budget.ledger, LedgerState):

@@ -88,7 +88,7 @@ def progress(plan: StagePlan, objects: Objects) -> str:
 
 
 def waiting(stage: str, reason: str, message: str, requeue: float | None = RETRY_SECONDS) -> Step:
-    """A stage that cannot begin yet."""
+    """A stage that cannot begin yet. `requeue` None: what it waits for wakes it."""
     return Step(
         StageStatus(name=stage, state="Waiting", message=message),
         Verdict("Reconciling", reason, message),

@@ -1,5 +1,7 @@
 """A small client for S3 and stores that speak its protocol."""
 
+import functools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -174,33 +176,43 @@ class S3Store:
         _ask(at, lambda: self._client.delete_object(Bucket=at.bucket, Key=at.key))
 
 
+# A session reads the service's description (10 MB of memory) once; making clients of it is not safe
+# from several threads, using them is.
+_session = functools.cache(boto3.session.Session)
+_making = threading.Lock()
+
+
 def _client(config: StoreConfig, attempts: int) -> "S3Client":
-    session = boto3.session.Session()
     try:
-        return session.client(
-            "s3",
-            endpoint_url=config.endpoint,
-            region_name=config.region,
-            aws_access_key_id=config.access_key,
-            aws_secret_access_key=config.secret_key,
-            verify=config.ca_bundle,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path" if config.path_style else "virtual"},
-                connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                read_timeout=config.read_timeout,
-                retries={"total_max_attempts": attempts, "mode": "standard"},
-                max_pool_connections=32,
-                # Checksums beyond MD5 are asked for only where the protocol demands them: not
-                # every store knows the newer ones.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        with _making:
+            return _new_client(config, attempts)
     except (ValueError, BotoCoreError) as error:
         raise StoreError(
             f"endpoint {config.endpoint!r}, region {config.region!r}: {error}"
         ) from error
+
+
+def _new_client(config: StoreConfig, attempts: int) -> "S3Client":
+    return _session().client(
+        "s3",
+        endpoint_url=config.endpoint,
+        region_name=config.region,
+        aws_access_key_id=config.access_key,
+        aws_secret_access_key=config.secret_key,
+        verify=config.ca_bundle,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if config.path_style else "virtual"},
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=config.read_timeout,
+            retries={"total_max_attempts": attempts, "mode": "standard"},
+            max_pool_connections=32,
+            # Checksums beyond MD5 are asked for only where the protocol demands them: not
+            # every store knows the newer ones.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
 
 
 def _object(uri: str) -> S3Uri:

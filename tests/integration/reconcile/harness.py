@@ -53,6 +53,7 @@ class World:
         self.private = f"s3://private/{self.mark}/"
         self.receipt_keys = folder / "receipt-keys"
         self.operator: subprocess.Popen[bytes] | None = None
+        self.metrics = 0
 
     # -- the cluster ------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ class World:
 
     def start(self) -> None:
         """Start the installed operator."""
-        metrics, probes = free_ports(2)
+        self.metrics, probes = free_ports(2)
         log = (self.folder / "operator.log").open("ab")
         self.operator = subprocess.Popen(
             [
@@ -108,7 +109,7 @@ class World:
                 **os.environ,
                 "KUBECONFIG": str(self.plane.kubeconfig),
                 "PALIMPSEST_CONFIG": str(self.folder / "config.yaml"),
-                "PALIMPSEST_METRICS_PORT": str(metrics),
+                "PALIMPSEST_METRICS_PORT": str(self.metrics),
                 "PALIMPSEST_PROBES_PORT": str(probes),
                 "POD_NAME": "operator-0",
             },

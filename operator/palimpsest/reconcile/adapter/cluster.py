@@ -1,7 +1,7 @@
 """The API server as the control loop uses it: few verbs, plain JSON, errors by status code."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from palimpsest.reconcile.policies import blockage
 PLURALS = {resource.kind: resource.plural for resource in RESOURCES}
 CLUSTER_SCOPED = {resource.kind for resource in RESOURCES if resource.scope == "Cluster"}
 TIMEOUT = (5.0, 30.0)
+PAGE = 100
 # A start takes seconds; what takes longer may have left its reason in an Event.
 STARTING_SECONDS = 5.0
 
@@ -78,12 +79,17 @@ class Cluster:
         found: dict[str, Any] | None = self.get(self._path(kind, namespace, name))
         return found
 
-    def resources(self, kind: str) -> list[dict[str, Any]]:
-        """All resources of one of our kinds."""
-        items: list[dict[str, Any]] = self.call("GET", f"/apis/{GROUP}/{VERSION}/{PLURALS[kind]}")[
-            "items"
-        ]
-        return items
+    def resources(self, kind: str) -> Iterator[dict[str, Any]]:
+        """All resources of one of our kinds, a page at a time: a thousand at once take memory."""
+        path = f"/apis/{GROUP}/{VERSION}/{PLURALS[kind]}"
+        query = {"limit": str(PAGE)}
+        while True:
+            page = self.call("GET", path, query=query)
+            yield from page["items"]
+            following = page["metadata"].get("continue")
+            if not following:
+                return
+            query = {"limit": str(PAGE), "continue": following}
 
     def write_status(self, kind: str, current: Mapping[str, Any], status: dict[str, Any]) -> None:
         """Replace the status if it differs. Raises ConflictError if the object has changed."""

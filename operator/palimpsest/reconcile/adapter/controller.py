@@ -95,6 +95,7 @@ class Controller:
             if current is None:
                 if key.kind == PrivacyBudget.kind:
                     metrics.forget_budget(key.name)
+                self._wake_dependents(key)
                 return None
             meta = _meta(key.kind, current)
             decide, paying = self._observe(meta, current)
@@ -249,22 +250,21 @@ class Controller:
             item["type"] == "Stalled" and item["status"] == "True" for item in status["conditions"]
         )
         events.record(self._cluster, meta, stalled, ready["reason"], ready["message"])
-        for key in self._dependents(meta):
-            self._wake(key)
+        self._wake_dependents(Key(meta.kind, meta.namespace, meta.name))
 
-    def _dependents(self, meta: Meta) -> list[Key]:
+    def _wake_dependents(self, key: Key) -> None:
+        """What waits for another resource does not poll: it is told."""
         references = {
             PrivacyBudget.kind: ((PrivateGenerator.kind, "budgetRef"),),
             PrivateGenerator.kind: ((SyntheticDataset.kind, "generatorRef"),),
             SyntheticDataset.kind: ((AlignmentRun.kind, "datasetRef"),),
         }
-        return [
-            Key(kind, item["metadata"]["namespace"], item["metadata"]["name"])
-            for kind, field in references.get(meta.kind, ())
-            for item in self._cluster.resources(kind)
-            if item["spec"].get(field, {}).get("name") == meta.name
-            and meta.namespace in ("", item["metadata"]["namespace"])
-        ]
+        for kind, field in references.get(key.kind, ()):
+            for item in self._cluster.resources(kind):
+                namespace = item["metadata"]["namespace"]
+                named = item["spec"].get(field, {}).get("name") == key.name
+                if named and key.namespace in ("", namespace):
+                    self._wake(Key(kind, namespace, item["metadata"]["name"]))
 
     def _budget(self, name: str, namespace: str) -> BudgetView | None:
         current = self._cluster.resource(PrivacyBudget.kind, "", name)
