@@ -19,7 +19,7 @@ from .conditions import Verdict, conditions, standing
 from .observed import BudgetView, GeneratorView, ObservedDataset, StoreTrouble
 from .plan import Plan, Relay
 from .policies import ttl
-from .policies.deletion import settle
+from .policies.deletion import answers_for_spending, settle
 from .stages import Step
 from .tasks import DatasetTasks, StagePlan
 
@@ -70,7 +70,7 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
         witnesses=last.witnesses,
         relays=last.relays,
         children=(*last.children, *ended),
-        finalizer=observed.dataset.spec.resampling is not None,
+        finalizer=answers_for_spending(observed.meta, last.ledger, charge),
         requeue=due if last.requeue is None else last.requeue,
     )
 

@@ -15,7 +15,7 @@ from .conditions import Verdict, conditions, standing
 from .observed import BudgetView, ObservedGenerator
 from .plan import Plan
 from .policies import ttl
-from .policies.deletion import settle
+from .policies.deletion import answers_for_spending, settle
 from .stages import Step
 
 
@@ -53,6 +53,7 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
         witnesses=step.witnesses,
         relays=step.relays,
         children=(*step.children, *ended),
+        finalizer=answers_for_spending(observed.meta, step.ledger, train.charge),
         requeue=due if step.requeue is None else step.requeue,
     )
 

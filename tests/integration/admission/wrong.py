@@ -115,9 +115,25 @@ class Server:
         try:
             return self.ask("PUT", there, self._at_present(there, manifest), real=False)
         finally:
-            if case.kind == "budget":
-                self._confirm(there)
-            self.ask("DELETE", there, None, real=True)
+            self.remove(good(case.kind))
+
+    def create(self, manifest: samples.Json) -> str:
+        """Create it for real; what is said against it."""
+        return self.ask("POST", _path(manifest), manifest, real=True)
+
+    def remove(self, manifest: samples.Json) -> None:
+        """Delete it, with the custodian's word if it is a budget."""
+        there = f"{_path(manifest)}/{manifest['metadata']['name']}"
+        if manifest["kind"] == "PrivacyBudget":
+            while self._confirm(there):
+                pass
+        self.ask("DELETE", there, None, real=True)
+
+    def is_current(self, manifest: samples.Json) -> bool:
+        """Whether its status speaks of its present spec."""
+        found = self._read(f"{_path(manifest)}/{manifest['metadata']['name']}")
+        told = found.get("status", {}).get("observedGeneration")
+        return bool(told == found["metadata"]["generation"])
 
     def delete_budget(self) -> str:
         """The answer to the deletion of a budget without its custodian's word."""
@@ -129,10 +145,10 @@ class Server:
         version = self._read(path)["metadata"]["resourceVersion"]
         return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
 
-    def _confirm(self, path: str) -> None:
+    def _confirm(self, path: str) -> str:
         manifest = self._read(path)
         manifest["metadata"]["annotations"] = {"palimpsest.dev/confirm-delete": "true"}
-        self.ask("PUT", path, manifest, real=True)
+        return self.ask("PUT", path, manifest, real=True)
 
     def _read(self, path: str) -> samples.Json:
         parameters = self._client.param_serialize(

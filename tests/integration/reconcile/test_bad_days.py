@@ -220,3 +220,15 @@ def test_a_generator_outlives_neither_its_budget_nor_its_pods(world: World) -> N
     world.plane.kubectl("delete", "privacybudget", world.budget)
     world.plane.kubectl("delete", "pgen", "questions", "-n", world.tenant, "--timeout=40s")
     assert world.jobs(world.custody) == []
+
+
+def test_what_was_never_charged_goes_at_once_even_if_its_budget_names_no_store(
+    world: World,
+) -> None:
+    budget = world.privacy_budget()
+    budget["spec"]["dataset"]["storage"]["endpoint"] = "http://mistyped.example"
+    world.apply(budget)
+    world.apply(world.private_generator())
+    world.until("said", lambda: world.summary("pgen", "questions") == "StoreUnknown")
+    assert "finalizers" not in world.get("pgen", "questions", world.tenant)["metadata"]
+    world.plane.kubectl("delete", "pgen", "questions", "-n", world.tenant, "--timeout=10s")

@@ -1,14 +1,27 @@
 """What a resource that is being deleted settles before it goes."""
 
+from collections.abc import Sequence
+
 from palimpsest.api import GROUP
+from palimpsest.api.common import ChargeStatus
 from palimpsest.ledger.state import LedgerState
 from palimpsest.reconcile.observed import BudgetView, Job, Meta
-from palimpsest.reconcile.plan import Commit, DeleteJob, LedgerAction, Plan, Release
+from palimpsest.reconcile.plan import FINALIZER, Commit, DeleteJob, LedgerAction, Plan, Release
 
 # On a resource whose store is gone for good: let it go. Its reservation stays in the journal.
 ABANDON = f"{GROUP}/abandon-release"
 JOBS_SECONDS = 1.0
 STORE_SECONDS = 30.0
+
+
+def answers_for_spending(
+    meta: Meta, ledger: Sequence[LedgerAction], charge: ChargeStatus | None
+) -> bool:
+    """Whether our finalizer must be on the resource: from before its first charge until settled.
+
+    What was never charged has nothing to settle, and goes even if its budget names no store.
+    """
+    return FINALIZER in meta.finalizers or bool(ledger) or charge is not None
 
 
 def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...]) -> Plan:
