@@ -13,6 +13,7 @@ import yaml
 from . import GROUP, VERSION
 from .alignment import AlignmentRun
 from .budget import PrivacyBudget
+from .common import rule
 from .dataset import SyntheticDataset
 from .generator import PrivateGenerator
 
@@ -20,6 +21,9 @@ Resource = (
     type[PrivacyBudget] | type[PrivateGenerator] | type[SyntheticDataset] | type[AlignmentRun]
 )
 RESOURCES: tuple[Resource, ...] = (PrivacyBudget, PrivateGenerator, SyntheticDataset, AlignmentRun)
+
+# Of a label's value.
+LONGEST_NAME = 63
 
 _DROPPED = {"title", "discriminator", "additionalProperties", "propertyNames"}
 
@@ -68,6 +72,10 @@ def _schema(resource: Resource) -> dict[str, Any]:
         "metadata": {"type": "object"},
         **schema["properties"],
     }
+    longest = f"metadata.name must have at most {LONGEST_NAME} characters: it labels Jobs and pods"
+    schema["x-kubernetes-validations"] = [
+        rule(f"self.metadata.name.size() <= {LONGEST_NAME}", longest)
+    ]
     # The API server fills defaults of nested objects only where the object itself is present.
     schema["properties"]["spec"].setdefault("type", "object")
     return schema

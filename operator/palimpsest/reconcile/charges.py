@@ -179,7 +179,7 @@ def _signed(
 
 def attempts_of(stage: PrivateStage, all_jobs: tuple[Job, ...]) -> list[Job]:
     """The stage's Jobs, oldest attempt first."""
-    prefix = jobs.job_name(stage.meta.name, stage.plan.stage, stage.plan.digest, 1)[:-2]
+    prefix = jobs.job_name(stage.meta.name, stage.plan.stage, stage.plan.digest) + "-"
     mine = [job for job in all_jobs if job.name.startswith(prefix)]
     return sorted(mine, key=lambda job: job.attempt)
 

@@ -59,9 +59,14 @@ _FAILURES: tuple[Literal["Disrupted", "Retryable", "Program"], ...] = (
 
 
 def job_name(name: str, stage: str, digest: str, attempt: int | None = None) -> str:
-    """Deterministic, at most 52 characters (the Job controller appends to it)."""
-    suffix = f"-{stage}-{digest.removeprefix('sha256:')[:8]}" + (f"-{attempt}" if attempt else "")
-    return name[: 52 - len(suffix)].rstrip("-") + suffix
+    """Deterministic, at most 52 characters (the Job controller appends to it).
+
+    All attempts share what comes before their number. Tenants' Jobs lie side by side in custody:
+    64 bits of the work's digest, which names the tenant, keep one from taking another's name.
+    """
+    suffix = f"-{stage}-{digest.removeprefix('sha256:')[:16]}"
+    stem = name[: 52 - len(suffix) - len("-11")].rstrip("-.") + suffix
+    return f"{stem}-{attempt}" if attempt else stem
 
 
 def labels(meta: Meta, stage: str, attempt: int) -> dict[str, str]:

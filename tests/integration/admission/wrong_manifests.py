@@ -7,6 +7,11 @@ from integration.admission.wrong import Wrong
 WRONG: tuple[Wrong, ...] = (
     Wrong(
         "generator",
+        {"metadata.name": "x" * 64},
+        'PrivateGenerator.palimpsest.dev "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" is invalid: <nil>: Invalid value: "object": metadata.name must have at most 63 characters: it labels Jobs and pods',
+    ),
+    Wrong(
+        "generator",
         {"spec.privacy.epsilon": "NaN"},
         'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.privacy.epsilon: Invalid value: "NaN": spec.privacy.epsilon in body should match \'^(0\\.[0-9]{0,11}[1-9]|[1-9][0-9]{0,5}(\\.[0-9]{1,12})?)$\', spec.privacy.epsilon: Invalid value: "string": must be a decimal above 0 as a string, for example "3" or "0.5"]',
     ),

@@ -108,6 +108,16 @@ def test_names_are_short_and_differ_by_attempt(name: str) -> None:
     assert first[-1].isalnum()
 
 
+@pytest.mark.parametrize("name", ["a", "q" * 63, "a.b" * 21])
+def test_every_attempt_is_found_by_what_all_attempts_share(name: str) -> None:
+    digest = "sha256:" + "ab" * 32
+    shared = jobs.job_name(name, "histogram", digest) + "-"
+    names = [jobs.job_name(name, "histogram", digest, attempt) for attempt in range(1, 12)]
+    assert len(set(names)) == 11
+    assert all(one.startswith(shared) and len(one) <= 52 for one in names)
+    assert not any(one.startswith(shared) for one in (jobs.job_name(name, "train", digest, 1),))
+
+
 def observed(condition: dict[str, str] | None) -> Any:
     return jobs.observe_job(
         {
