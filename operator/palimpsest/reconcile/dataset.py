@@ -204,7 +204,15 @@ def _histogram(
     if not isinstance(manifest, bytes):
         trouble = manifest or StoreTrouble("ArtifactMissing", "The clusters' manifest is gone.")
         return stages.store_trouble("histogram", trouble)
-    centroids = Manifest.model_validate(json.loads(manifest)).file(CENTROIDS)
+    try:
+        centroids = Manifest.model_validate(json.loads(manifest)).file(CENTROIDS)
+    except (ValueError, KeyError):
+        # It lies in the tenant's own store, where anything may be written.
+        message = (
+            f"The clusters' manifest {clusters[0].uri} is none: something else than the cluster "
+            "stage wrote it. Remove it, and the stage makes it again."
+        )
+        return stages.held("histogram", Verdict("Stalled", "ManifestInvalid", message), None)
     stage = _histogram_stage(observed, budget, build, centroids.digest, now)
     inbox = build.inbox(centroids.digest)
     releases = budget.budget.spec.releases.storage

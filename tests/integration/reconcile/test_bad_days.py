@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from integration.reconcile.harness import World
+from integration.reconcile.harness import World, task_of
 from palimpsest.api.outcomes import Outcome
 
 
@@ -232,3 +232,18 @@ def test_what_was_never_charged_goes_at_once_even_if_its_budget_names_no_store(
     world.until("said", lambda: world.summary("pgen", "questions") == "StoreUnknown")
     assert "finalizers" not in world.get("pgen", "questions", world.tenant)["metadata"]
     world.plane.kubectl("delete", "pgen", "questions", "-n", world.tenant, "--timeout=10s")
+
+
+def test_a_manifest_that_is_none_is_named(world: World) -> None:
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    world.apply(world.synthetic_dataset())
+    world.succeed("train", {"adapter_model.safetensors": b"adapter"}, 3)
+    world.succeed("sample", {"instructions.jsonl": b"{}"}, 0)
+    job = world.job(world.tenant, "cluster")
+    forged = task_of(job).output.uri + "manifest.json"
+    world.store("tenant").put(forged, b'{"files": "many"}')
+    world.end_pods(job, Outcome.COMPLETED)
+    world.until("said", lambda: world.summary("synds", "questions") == "ManifestInvalid")
+    assert forged in condition(world, "synds", "questions")["message"]
+    assert len(world.journal().refresh().charges) == 1

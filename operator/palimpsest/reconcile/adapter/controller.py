@@ -172,8 +172,9 @@ class Controller:
                 refused = True
                 status = conditions.refused(status, *trouble, datetime.now(UTC))
         if status is not None:
-            self._announce(meta, current, status)
             self._cluster.write_status(meta.kind, current, status)
+            # Afterwards: what is woken reads it.
+            self._announce(meta, current, status)
         if refused:
             return REFUSED_SECONDS
         for receipt in plan.receipts:
