@@ -62,13 +62,14 @@ class Server:
 
     def settle(self, world: World) -> None:
         """What the wrong manifests refer to: a namespace, a budget a tenth of which is left."""
-        world.plane.kubectl("create", "namespace", NAMESPACE)
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        world.plane.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
         manifest = samples.budget(BUDGET, NAMESPACE)
         manifest["spec"]["custodian"]["compute"] = {
             "maxResources": {"memory": "16Gi"},
             "nodeLabels": [{"key": "pool", "values": ["gpu"]}],
         }
-        world.plane.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+        world.plane.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
         shares = {"committed": "0.9000", "reserved": "0.0000", "left": "0.1000"}
         status = {"status": {"observedGeneration": 1, "gateOrder": 4, "shares": shares}}
         world.plane.kubectl(
@@ -77,7 +78,7 @@ class Server:
         )
         # Small enough to be admitted, so that the data set has something to name.
         small = samples.generator("questions", NAMESPACE, BUDGET, privacy={"epsilon": "1"})
-        world.plane.kubectl("create", "-f", "-", stdin=json.dumps(small))
+        world.plane.kubectl("apply", "-f", "-", stdin=json.dumps(small))
 
     def ask(self, method: str, path: str, manifest: samples.Json | None, real: bool) -> str:
         """What the API server says against it; "" if nothing. Unknown fields count as wrong."""
