@@ -19,6 +19,7 @@ from palimpsest.api import GROUP, VERSION
 from palimpsest.api.config import CONFIG_VARIABLE, DEFAULT_CONFIG, OperatorConfig, load_config
 from palimpsest.api.crd import RESOURCES
 from palimpsest.receipts.keys import load_signer
+from palimpsest.reconcile.adapter.certificates import CertificateKeeper
 from palimpsest.reconcile.adapter.cluster import CLUSTER_SCOPED, Cluster
 from palimpsest.reconcile.adapter.controller import Controller, Key
 from palimpsest.reconcile.adapter.lease import Lease
@@ -105,6 +106,11 @@ async def _reconcile(
         daemon=True,
     )
     relister.start()
+    if config.admission_certificates is not None:
+        keeper = CertificateKeeper(cluster, config.lease.namespace, config.admission_certificates)
+        threading.Thread(
+            target=keeper.keep, args=(stopping.is_set,), name="certificates", daemon=True
+        ).start()
     log.info("reconciling", extra={"cluster": name, "stage_image": settings.stage_image})
     try:
         await kopf.operator(

@@ -41,6 +41,23 @@ stores:
     pathStyle: {{ ternary true $store.pathStyle (kindIs "invalid" $store.pathStyle) }}
     credentials: /etc/palimpsest/stores/{{ $index }}
 {{- end }}
+{{- with .Values.admission.tls }}
+{{- if eq .mode "operator" }}
+admissionCertificates:
+  names: {{- include "palimpsest.admissionNames" $ | nindent 4 }}
+  caLifetime: {{ .caLifetime }}
+  leafLifetime: {{ .leafLifetime }}
+  renewAfterPercent: {{ .renewAfterPercent }}
+  trustWait: {{ .trustWait }}
+  retireWait: {{ .retireWait }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The names under which API servers call the admission webhook. */}}
+{{- define "palimpsest.admissionNames" -}}
+- palimpsest-admission.{{ .Release.Namespace }}.svc
+- palimpsest-admission.{{ .Release.Namespace }}.svc.cluster.local
 {{- end }}
 
 {{- define "palimpsest.podSecurity" -}}

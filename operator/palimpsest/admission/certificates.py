@@ -5,6 +5,10 @@ import logging
 import ssl
 from pathlib import Path
 
+from cryptography import x509
+
+from palimpsest.telemetry import metrics
+
 log = logging.getLogger(__name__)
 
 CERTIFICATE = "tls.crt"
@@ -35,18 +39,21 @@ class Certificates:
         pair = (swapped if swapped.exists() else self._directory).resolve()
         certificate, key = pair / CERTIFICATE, pair / KEY
         try:
-            digest = hashlib.sha256(certificate.read_bytes() + key.read_bytes()).hexdigest()
+            served = certificate.read_bytes()
+            digest = hashlib.sha256(served + key.read_bytes()).hexdigest()
             if digest == self._loaded:
                 return False
+            expires = x509.load_pem_x509_certificates(served)[0].not_valid_after_utc
             # Tried apart first: a failed load leaves a context with half a pair.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
             self.context.load_cert_chain(certificate, key)
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:
             log.warning(
                 "certificate not loaded",
                 extra={"directory": str(self._directory), "error": type(error).__name__},
             )
             return False
         self._loaded = digest
+        metrics.observe_certificate("leaf", expires.timestamp())
         log.info("certificate loaded", extra={"directory": str(self._directory)})
         return True

@@ -33,6 +33,11 @@ _DECISION_SECONDS = Histogram(
     ["kind"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
+_CERTIFICATE = Gauge(
+    "palimpsest_admission_certificate_expiry_timestamp_seconds",
+    "When the admission webhook's certificate ends (leaf; in the operator ca too), Unix time.",
+    ["certificate"],
+)
 _SHARE = Gauge(
     "palimpsest_privacybudget_share",
     "Part of the budget's gate by state (committed, reserved, left).",
@@ -74,6 +79,15 @@ def reconcile(controller: str) -> Iterator[None]:
 def observe_queue(depth: Callable[[], float]) -> None:
     """Read the work queue's depth from `depth` at every scrape."""
     _DEPTH.set_function(depth)
+
+
+def observe_certificate(name: str, expires: float | None) -> None:
+    """When the certificate `name` (leaf, ca) ends; None: there is none."""
+    if expires is None:
+        with suppress(KeyError):
+            _CERTIFICATE.remove(name)
+    else:
+        _CERTIFICATE.labels(name).set(expires)
 
 
 def observe_budget(name: str, committed: float, reserved: float) -> None:
