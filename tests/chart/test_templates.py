@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -160,12 +161,22 @@ def test_the_operator_may_publish_one_config_map_and_write_no_other() -> None:
             assert "configmaps" not in {one for r in document["rules"] for one in r["resources"]}
 
 
-def test_no_role_names_secrets_or_everything() -> None:
-    for document in rendered(values()):
+@pytest.mark.parametrize("mode", ["operator", "certManager"])
+def test_no_role_names_everything_and_one_alone_two_secrets(mode: str) -> None:
+    granted = set()
+    for document in rendered(values(admission={"tls": {"mode": mode}})):
         if document["kind"] in ("Role", "ClusterRole"):
             for rule in document["rules"]:
-                assert not {"secrets", "*"} & {*rule["resources"], *rule["verbs"]}, document
-                assert "impersonate" not in rule["verbs"]
+                assert not {"*", "impersonate"} & {*rule["resources"], *rule["verbs"]}, document
+                if "secrets" in rule["resources"]:
+                    where = (document["kind"], document["metadata"]["namespace"])
+                    assert where == ("Role", "system")
+                    assert document["metadata"]["name"] == "palimpsest-operator"
+                    names = rule.get("resourceNames", ["*"])
+                    granted |= {(verb, name) for verb in rule["verbs"] for name in names}
+    secrets = ("palimpsest-admission-ca", "palimpsest-admission-tls")
+    own = {(verb, name) for verb in ("get", "update") for name in secrets} | {("create", "*")}
+    assert granted == (own if mode == "operator" else set())
 
 
 def test_tenants_roles_leave_budgets_to_custodians() -> None:
@@ -224,9 +235,68 @@ def test_the_webhook_fails_closed() -> None:
         "None",
         5,
     )
-    secret = pick(documents, "Secret", "palimpsest-admission-tls")
-    assert hook["clientConfig"]["caBundle"] == secret["data"]["ca.crt"]
     assert not [each for rule in hook["rules"] for each in rule["resources"] if "/" in each]
+
+
+def admission_of(tls: Json) -> tuple[list[Json], Json, Json]:
+    """All documents, the webhook configuration, and the admission pods' certificates."""
+    documents = rendered(values(admission={"tls": tls}))
+    pod = pick(documents, "Deployment", "palimpsest-admission")["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "certificates"]
+    hook = pick(documents, "ValidatingWebhookConfiguration", "palimpsest-admission")
+    return documents, hook, volume["secret"]
+
+
+def kept_certificates(documents: list[Json]) -> Any:
+    text = pick(documents, "ConfigMap", "palimpsest-operator")["data"]["config.yaml"]
+    return parse_config(text, "config.yaml").admission_certificates
+
+
+def test_the_operator_keeps_the_certificates_and_the_chart_leaves_its_field_alone() -> None:
+    documents, hook, secret = admission_of({"leafLifetime": "720h", "trustWait": "2m"})
+    assert "caBundle" not in hook["webhooks"][0]["clientConfig"]
+    assert "palimpsest-admission-tls" not in {each["metadata"]["name"] for each in documents}
+    # The CA's key lies in another Secret, which these pods never see.
+    assert secret == {
+        "secretName": "palimpsest-admission-tls",
+        "optional": True,
+        "defaultMode": 0o440,
+    }
+    kept = kept_certificates(documents)
+    assert kept.names[0] == "palimpsest-admission.system.svc"
+    assert (kept.leaf_lifetime, kept.trust_wait) == (timedelta(days=30), timedelta(minutes=2))
+    assert kept.ca_lifetime == timedelta(days=3650)
+
+
+def test_cert_manager_makes_a_ca_of_its_own_or_takes_an_issuer() -> None:
+    documents, hook, secret = admission_of({"mode": "certManager"})
+    assert "caBundle" not in hook["webhooks"][0]["clientConfig"]
+    injected = hook["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
+    assert injected == "system/palimpsest-admission"
+    leaf = pick(documents, "Certificate", "palimpsest-admission", "system")["spec"]
+    authority = pick(documents, "Certificate", "palimpsest-admission-ca", "system")["spec"]
+    issuer = pick(documents, "Issuer", leaf["issuerRef"]["name"], "system")["spec"]
+    first = pick(documents, "Issuer", authority["issuerRef"]["name"], "system")["spec"]
+    assert leaf["secretName"] == secret["secretName"] != authority["secretName"]
+    assert leaf["dnsNames"][0] == "palimpsest-admission.system.svc"
+    assert issuer == {"ca": {"secretName": authority["secretName"]}}
+    assert (authority["isCA"], first) == (True, {"selfSigned": {}})
+    assert kept_certificates(documents) is None
+
+    given = {"kind": "ClusterIssuer", "name": "corporate", "group": "cert-manager.io"}
+    documents, _, _ = admission_of({"mode": "certManager", "issuerRef": given})
+    assert not [each for each in documents if each["kind"] == "Issuer"]
+    (leaf,) = [each["spec"] for each in documents if each["kind"] == "Certificate"]
+    assert leaf["issuerRef"] == given
+
+
+def test_a_secret_of_ones_own_is_mounted_and_its_ca_trusted() -> None:
+    documents, hook, secret = admission_of(
+        {"mode": "secret", "secretName": "mine", "caBundle": "Y2E="}
+    )
+    assert hook["webhooks"][0]["clientConfig"]["caBundle"] == "Y2E="
+    assert secret["secretName"] == "mine"
+    assert kept_certificates(documents) is None
 
 
 WRONG: list[tuple[Json, str]] = [
@@ -242,7 +312,11 @@ WRONG: list[tuple[Json, str]] = [
     ),
     (values(receipts={"signingKeySecret": "Own"}), "receipts.signingKeySecret"),
     (values(images={"operator": "", "stage": STAGE}), "images.operator"),
-    (values(admission={"tls": {"secretName": "mine"}}), "admission.tls.caBundle"),
+    (values(admission={"tls": {"mode": "secret", "secretName": "m"}}), "admission.tls.caBundle"),
+    (values(admission={"tls": {"secretName": "mine"}}), "not used in mode operator"),
+    (values(admission={"tls": {"issuerRef": {"name": "a"}}}), "admission.tls.issuerRef"),
+    (values(admission={"tls": {"mode": "vault"}}), "admission.tls.mode"),
+    (values(admission={"tls": {"trustWait": "soon"}}), "admission.tls.trustWait"),
 ]
 
 

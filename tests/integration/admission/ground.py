@@ -182,7 +182,7 @@ class World:
         return name
 
 
-def webhook(port: int, bundle: str) -> samples.Json:
+def webhook(port: int, bundle: str | None = None) -> samples.Json:
     """The chart's own configuration, with this machine's address in place of the Service."""
     values = {
         "images": {"operator": IMAGE, "stage": IMAGE},
@@ -205,9 +205,7 @@ def webhook(port: int, bundle: str) -> samples.Json:
         for each in yaml.safe_load_all(done.stdout)
         if each and each["kind"] == "ValidatingWebhookConfiguration"
     )
-    found["webhooks"][0]["clientConfig"] = {
-        "url": f"https://127.0.0.1:{port}/validate",
-        "caBundle": bundle,
-    }
+    client = {"url": f"https://127.0.0.1:{port}/validate"}
+    found["webhooks"][0]["clientConfig"] = client | ({"caBundle": bundle} if bundle else {})
     configuration: samples.Json = found
     return configuration
