@@ -1,14 +1,12 @@
 """The operator's configuration file, as the chart mounts it."""
 
-import re
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from .base import ApiModel, ObjectName
+from .base import ApiModel, Duration, ObjectName, duration
 from .common import ShortText
 
 CONFIG_VARIABLE = "PALIMPSEST_CONFIG"
@@ -31,49 +29,36 @@ class LeaseConfig(ApiModel):
     namespace: ObjectName
 
 
-def _duration(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    found = re.fullmatch(r"([1-9][0-9]{0,6})(s|m|h)", text, re.ASCII)
-    if found is None:
-        raise ValueError("write a whole number and one unit, s, m or h, as in 2160h")
-    unit = {"s": "seconds", "m": "minutes", "h": "hours"}[found[2]]
-    return timedelta(**{unit: int(found[1])})
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-
-
 class AdmissionCertificates(ApiModel):
     """The admission webhook's certificates, where the operator keeps them."""
 
     names: list[Annotated[str, StringConstraints(min_length=1, max_length=253)]] = Field(
         min_length=1, description="DNS names and IP addresses that API servers call."
     )
-    ca_lifetime: Duration = timedelta(hours=87600)
-    leaf_lifetime: Duration = timedelta(hours=2160)
+    ca_lifetime: Duration = "87600h"
+    leaf_lifetime: Duration = "2160h"
     renew_after_percent: int = Field(66, ge=10, le=90, description="Part of a life, in percent.")
-    trust_wait: Duration = Field(
-        timedelta(seconds=60), description="From publishing a CA to using it."
-    )
+    trust_wait: Duration = Field("60s", description="From publishing a CA to using it.")
     retire_wait: Duration = Field(
-        timedelta(hours=1), description="From the last leaf of a CA to trusting it no longer."
+        "1h", description="From the last leaf of a CA to trusting it no longer."
     )
 
     @model_validator(mode="after")
     def _lives_outlast_waits(self) -> Self:
         left = 1 - self.renew_after_percent / 100
-        if self.leaf_lifetime > self.ca_lifetime * left:
+        authority, leaf = duration(self.ca_lifetime), duration(self.leaf_lifetime)
+        trust, retire = duration(self.trust_wait), duration(self.retire_wait)
+        if leaf > authority * left:
             raise ValueError(
                 f"leafLifetime: must be at most {100 - self.renew_after_percent}% of caLifetime, "
                 "which a CA still lives when it is replaced"
             )
-        if self.trust_wait >= self.leaf_lifetime * left:
+        if trust >= leaf * left:
             raise ValueError(
                 f"trustWait: must be below {100 - self.renew_after_percent}% of leafLifetime, "
                 "which a leaf still lives when it is renewed"
             )
-        if self.trust_wait + self.retire_wait >= self.ca_lifetime * left:
+        if trust + retire >= authority * left:
             raise ValueError(
                 f"retireWait: with trustWait it must be below {100 - self.renew_after_percent}% "
                 "of caLifetime"

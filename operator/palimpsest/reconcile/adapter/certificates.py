@@ -11,6 +11,7 @@ from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 
+from palimpsest.api.base import duration
 from palimpsest.api.config import AdmissionCertificates
 from palimpsest.certificates.issue import (
     make_authority,
@@ -58,11 +59,11 @@ class CertificateKeeper:
         self._secrets = f"/api/v1/namespaces/{namespace}/secrets"
         self._policy = Policy(
             names=frozenset(config.names),
-            authority_life=config.ca_lifetime,
-            leaf_life=config.leaf_lifetime,
+            authority_life=duration(config.ca_lifetime),
+            leaf_life=duration(config.leaf_lifetime),
             renew_after=config.renew_after_percent / 100,
-            trust_wait=config.trust_wait,
-            retire_wait=config.retire_wait,
+            trust_wait=duration(config.trust_wait),
+            retire_wait=duration(config.retire_wait),
         )
         self._memory = Memory()
 
