@@ -273,7 +273,7 @@ def _available(cluster: state.Cluster, namespace: str, name: str) -> bool:
 
 
 def _await(
-    what: str, ready: Callable[[], bool], cluster: state.Cluster, seconds: float = 120
+    what: str, ready: Callable[[], bool], cluster: state.Cluster, seconds: float = 300
 ) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
