@@ -44,6 +44,11 @@ class Exchange:
         self._reader, self._writer = client
         self._store = store
 
+    @property
+    def body(self) -> bytes:
+        """What the client sent."""
+        return self._request.body
+
     async def forward(self) -> wire.Message:
         """Send the call to the store; its answer."""
         reader, writer = await asyncio.open_connection(*self._store)
@@ -136,6 +141,14 @@ class Proxy:
                 conditional = request.header("if-none-match") == "*"
                 call = Call(len(self.calls), method, path, conditional)
                 self.calls.append(call)
-                await self._rule(call)(Exchange(call, request, (reader, writer), self._store))
+                await self._rule(call)(self._exchange(call, request, (reader, writer)))
                 if writer.is_closing():
                     return
+
+    def _exchange(
+        self,
+        call: Call,
+        request: wire.Message,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> Exchange:
+        return Exchange(call, request, client, self._store)

@@ -59,11 +59,20 @@ class World:
 
     def prepare(self) -> None:
         """Definitions, namespaces, the budget's custody, the operator's configuration."""
+        self.define()
+        self.inhabit()
+        self.configure()
+
+    def define(self) -> None:
+        """The definitions of our resources."""
         self.plane.kubectl("apply", "--server-side", "-f", str(CRDS))
         for resource in ("privacybudgets", "alignmentruns"):
             self.plane.kubectl(
                 "wait", "--for=condition=Established", f"crd/{resource}.palimpsest.dev"
             )
+
+    def inhabit(self) -> None:
+        """The namespaces of custodian and tenant."""
         for name, labels in (
             (self.custody, {"palimpsest.dev/custody": "granted"}),
             (self.tenant, {}),
@@ -82,6 +91,9 @@ class World:
                 "metadata": {"name": "private-data", "namespace": self.custody},
             }
         )
+
+    def configure(self) -> None:
+        """The operator's configuration and keys."""
         keys = self.folder / "store"
         keys.mkdir()
         identity = self.object_store.credentials["operator"]

@@ -1,0 +1,198 @@
+"""Where sequences are played: one API server and one store, each behind a proxy that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.fixtures import ControlPlane, ObjectStore, free_ports
+from faults import apiserver
+from faults.apiserver import ApiProxy
+from faults.proxy import Call, Exchange, Fault, Proxy
+from integration.reconcile.harness import Json, World
+from integration.reconcile.kube import Kube, jobs_in
+from integration.reconcile.sequences import DATASETS, GENERATORS, LIMIT, RUNS, Target
+from palimpsest.storage import S3Store, StoreConfig
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all sequences share."""
+
+    plane: ControlPlane
+    store: ObjectStore
+    api: ApiProxy
+    between: Proxy
+
+
+class Ground(World):
+    """The world of one sequence. The operator meets the proxies, the test goes past them."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        proxied = ObjectStore(site.between.endpoint, site.store.credentials)
+        super().__init__(site.plane, proxied, folder)
+        self.site = site
+        self.kube = Kube(site.plane.kubeconfig)
+        self.operators = Operators(self)
+        self.gate: Callable[[Json], None] = lambda job: None
+        self._rule: Callable[[Call], Fault | None] = lambda call: None
+        self._writing = threading.Lock()
+        self.written: list[str] = []
+
+    def prepare(self) -> None:
+        """All but the definitions."""
+        self.inhabit()
+        self.configure()
+        self.heal()
+
+    def inhabit(self) -> None:
+        """As the harness does, without its two processes an object."""
+        for name, labels in ((self.custody, {"palimpsest.dev/custody": "granted"}), (self.tenant, {})):
+            self.kube.create(
+                "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}}
+            )
+        account = {"metadata": {"name": "private-data"}}
+        self.kube.create(f"/api/v1/namespaces/{self.custody}/serviceaccounts", account)
+
+    def store(self, account: str) -> S3Store:
+        """The store itself, entered with one account's keys."""
+        keys = self.site.store.credentials[account]
+        return S3Store(
+            StoreConfig(
+                endpoint=self.site.store.endpoint,
+                region="us-east-1",
+                path_style=True,
+                ca_bundle=None,
+                access_key=keys.access_key,
+                secret_key=keys.secret_key,
+            )
+        )
+
+    def manifest(self, target: Target) -> Json:
+        """A resource as its user wrote it."""
+        kind, name = target
+        if kind == "PrivateGenerator":
+            return self.private_generator(name, GENERATORS[name])
+        if kind == "SyntheticDataset":
+            made = self.synthetic_dataset(name)
+            made["spec"]["generatorRef"]["name"] = DATASETS[name]
+            if name == "plain":
+                del made["spec"]["resampling"]
+            return made
+        made = self.alignment_run(name)
+        made["spec"]["datasetRef"]["name"] = RUNS[name]
+        return made
+
+    def budget_manifest(self) -> Json:
+        """The custodian's."""
+        return self.privacy_budget(LIMIT)
+
+    # -- what goes wrong ---------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more."""
+        self.misbehave(lambda call: None)
+        self.site.between.watch()
+
+    def misbehave(self, rule: Callable[[Call], Fault | None]) -> None:
+        """What happens to the operator's calls of the API server: None passes."""
+        self._rule = rule
+        self.site.api.watch(self._judge)
+
+    def _judge(self, call: Call) -> Fault:
+        if call.writes and "/leases" not in call.path:
+            with self._writing:
+                self.written.append(f"{call.method} {call.path}")
+        fault = self._rule(call) or apiserver.passed
+        if call.method == "POST" and call.path.startswith(jobs_in(self.custody)):
+            return _seen(fault, self.gate)
+        return fault
+
+
+def _seen(fault: Fault, gate: Callable[[Json], None]) -> Fault:
+    """The fault, after the gate has seen the Job that is asked for."""
+
+    async def judged(exchange: Exchange) -> None:
+        await asyncio.to_thread(gate, json.loads(exchange.body))
+        await fault(exchange)
+
+    return judged
+
+
+class Operators:
+    """The installed operator's processes; the kubelet's part is to start again what ended."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._name = "operator-0"
+        self._running: subprocess.Popen[bytes] | None = None
+        self._leaving: list[subprocess.Popen[bytes]] = []
+        self.since = time.monotonic()
+        self.ended_alone = 0
+
+    def start(self) -> None:
+        """Start the one that acts."""
+        self._running = self._launch(self._name)
+        self.since = time.monotonic()
+
+    def kill(self) -> None:
+        """SIGKILL, and another with the same name."""
+        if self._running is not None:
+            _end(self._running)
+        self.start()
+
+    def roll(self) -> None:
+        """A second one comes while the first is there; then the first is asked to go."""
+        before = self._running
+        self._name = "operator-1" if self._name == "operator-0" else "operator-0"
+        self.start()
+        if before is not None:
+            before.send_signal(signal.SIGTERM)
+            self._leaving.append(before)
+
+    def mend(self) -> None:
+        """Start again what ended by itself."""
+        if self._running is not None and self._running.poll() is not None:
+            self.ended_alone += 1
+            self.start()
+
+    def stop(self) -> None:
+        """End all."""
+        for process in (*self._leaving, *([self._running] if self._running else [])):
+            _end(process)
+        self._leaving, self._running = [], None
+
+    def _launch(self, name: str) -> subprocess.Popen[bytes]:
+        ground = self._ground
+        metrics, probes = free_ports(2)
+        with (ground.folder / "operator.log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    str(Path(sys.executable).with_name("palimpsest")),
+                    *("operator", f"--receipt-keys={ground.receipt_keys}"),
+                ],
+                env={
+                    **os.environ,
+                    "KUBECONFIG": str(ground.site.api.kubeconfig(ground.folder / "kubeconfig")),
+                    "PALIMPSEST_CONFIG": str(ground.folder / "config.yaml"),
+                    "PALIMPSEST_METRICS_PORT": str(metrics),
+                    "PALIMPSEST_PROBES_PORT": str(probes),
+                    "POD_NAME": name,
+                },
+                stdout=log,
+                stderr=log,
+            )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(timeout=30)
