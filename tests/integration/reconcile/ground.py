@@ -43,8 +43,8 @@ class Ground(World):
         self.site = site
         self.kube = Kube(site.plane.kubeconfig)
         self.operators = Operators(self)
-        self.gate: Callable[[Json], None] = lambda job: None
-        self._rule: Callable[[Call], Fault | None] = lambda call: None
+        self.gate: Callable[[Json], None] = lambda _: None
+        self._rule: Callable[[Call], Fault | None] = lambda _: None
         self._writing = threading.Lock()
         self.written: list[str] = []
 
@@ -56,10 +56,11 @@ class Ground(World):
 
     def inhabit(self) -> None:
         """As the harness does, without its two processes an object."""
-        for name, labels in ((self.custody, {"palimpsest.dev/custody": "granted"}), (self.tenant, {})):
-            self.kube.create(
-                "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}}
-            )
+        for name, labels in (
+            (self.custody, {"palimpsest.dev/custody": "granted"}),
+            (self.tenant, {}),
+        ):
+            self.kube.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         account = {"metadata": {"name": "private-data"}}
         self.kube.create(f"/api/v1/namespaces/{self.custody}/serviceaccounts", account)
 
@@ -100,7 +101,7 @@ class Ground(World):
 
     def heal(self) -> None:
         """Nothing goes wrong any more."""
-        self.misbehave(lambda call: None)
+        self.misbehave(lambda _: None)
         self.site.between.watch()
 
     def misbehave(self, rule: Callable[[Call], Fault | None]) -> None:

@@ -1,4 +1,4 @@
-"""The API server as a sequence's player and auditor use it: beside the operator, without kubectl."""
+"""The API server as the player and the auditor of sequences use it: past the operator."""
 
 from __future__ import annotations
 

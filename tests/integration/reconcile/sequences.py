@@ -6,11 +6,12 @@ with it. A step about something that is not there (a pod that never came) does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 Target = tuple[str, str]
+NOTHING: Target = ("", "")
 
 # The budget holds two of the small trainings with their histograms, or the large one alone.
 GENERATORS = {"small": "2", "other": "2", "large": "3"}
@@ -20,23 +21,49 @@ LIMIT = "3.4"
 LOWER_LIMITS = ("3.3", "3.2", "3", "2.4", "2.1")
 SHORTEST, LONGEST = 12, 20
 
+# How many stages each has, and what it needs before its first.
+STAGES: dict[Target, int] = {
+    **{("PrivateGenerator", name): 1 for name in GENERATORS},
+    ("SyntheticDataset", "questions"): 6,
+    ("SyntheticDataset", "plain"): 3,
+    ("AlignmentRun", "assistant"): 1,
+}
+SOURCES: dict[Target, Target] = {
+    **{
+        ("SyntheticDataset", name): ("PrivateGenerator", source)
+        for name, source in DATASETS.items()
+    },
+    **{("AlignmentRun", name): ("SyntheticDataset", source) for name, source in RUNS.items()},
+}
+# First what most of the rest refers to.
+EAGER = {("PrivateGenerator", "small"): 20, ("SyntheticDataset", "questions"): 12}
+
+OVER = ("fails by its program", "runs out of memory")
 ENDS = {
-    "succeeds": 12,
+    "succeeds": 20,
     "runs": 4,
-    "is interrupted": 3,
-    "is disrupted": 3,
+    "is interrupted": 4,
+    "is disrupted": 4,
     "fails by its program": 2,
     "runs out of memory": 2,
-    "finds no store": 1,
 }
+FAULTS = {
+    "refuses calls": 6,
+    "is slow down": 6,
+    "loses answers to writes": 3,
+    "never hears writes": 3,
+    "is down": 3,
+}
+# Some steps meet the operator in the middle of the one before.
+PAUSES = (0.0, 0.05, 0.2, 0.4, 0.8)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that happens; `word` says how, `pause` is in seconds and follows it."""
+    """One thing that happens; `word` and `number` say how, `pause` is in seconds and follows it."""
 
     action: str
-    target: Target = ("", "")
+    target: Target = NOTHING
     word: str = ""
     number: int = 0
     pause: float = 0.0
@@ -47,62 +74,85 @@ class Step:
         return told + (f" {self.number}" if self.number else "")
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A step that makes sense; its number is drawn from a range."""
+
+    weight: int
+    action: str
+    target: Target = NOTHING
+    word: str = ""
+    least: int = 0
+    most: int = 0
+
+    def drawn(self, random: Random) -> Step:
+        """The step."""
+        number = random.randint(self.least, self.most)
+        return Step(self.action, self.target, self.word, number, random.choice(PAUSES))
+
+
 @dataclass
 class Model:
     """What the steps so far brought about, as far as it decides what can come next."""
 
     there: set[Target] = field(default_factory=set)
-    known: set[Target] = field(default_factory=set)
     suspended: set[Target] = field(default_factory=set)
+    # Stages that are still to be played; 0 for what is done or has failed for good.
+    left: dict[Target, int] = field(default_factory=lambda: dict(STAGES))
+    done: set[Target] = field(default_factory=set)
     granted: bool = True
     allowed: bool = True
     lowered: int = 0
 
-    def choices(self) -> Iterator[tuple[int, Callable[[Random], Step]]]:
-        """Every step that makes sense now, with its weight."""
-        yield from self._users()
+    def choices(self) -> Iterator[Choice]:
+        """Every step that makes sense now."""
+        for target in STAGES:
+            yield from self._user(target)
         yield from self._custodian()
-        for target in sorted(self.there):
-            yield from _pods(target)
         yield from _faults()
-        for target in sorted(self.known):
-            if target[0] != "AlignmentRun":
-                # A pod that everybody takes for gone.
-                yield 1, lambda _, t=target: Step("a lost pod starts", t)
 
-    def _users(self) -> Iterator[tuple[int, Callable[[Random], Step]]]:
-        for target in everything():
-            if target not in self.there:
-                # First what the rest refers to.
-                weight = 8 if target[0] == "PrivateGenerator" else 4
-                yield weight, lambda _, t=target: Step("create", t)
-                continue
-            yield 1, lambda _, t=target: Step("delete", t)
-            yield 2, lambda _, t=target: Step("delete and create again", t)
-            turn = "resume" if target in self.suspended else "suspend"
-            weight = 3 if target in self.suspended else 1
-            yield weight, lambda _, t=target, a=turn: Step(a, t)
-            yield 1, lambda random, t=target: Step("give memory", t, number=random.randint(1, 4))
-            yield 1, lambda _, t=target: Step("annotate", t)
+    def _user(self, target: Target) -> Iterator[Choice]:
+        if target not in self.there:
+            yield Choice(EAGER.get(target, 3), "create", target)
+            return
+        yield Choice(1, "delete", target)
+        yield Choice(2, "delete and create again", target)
+        waits = target in self.suspended
+        yield Choice(5 if waits else 1, "resume" if waits else "suspend", target)
+        yield Choice(1, "give memory", target, least=1, most=4)
+        yield Choice(1, "annotate", target)
+        if self._works(target):
+            for end, weight in ENDS.items():
+                yield Choice(weight, "the pod of", target, end, most=3)
+            yield Choice(2, "delete the Job of", target)
+        if target[0] != "AlignmentRun":
+            yield Choice(1, "a lost pod starts", target)
 
-    def _custodian(self) -> Iterator[tuple[int, Callable[[Random], Step]]]:
-        yield (1, lambda _: Step("revoke custody")) if self.granted else (
-            5,
-            lambda _: Step("grant custody"),
+    def _works(self, target: Target) -> bool:
+        source = SOURCES.get(target)
+        return (
+            self.left[target] > 0
+            and target not in self.suspended
+            and (source is None or (source in self.there and source in self.done))
         )
-        yield (1, lambda _: Step("let the tenant out")) if self.allowed else (
-            5,
-            lambda _: Step("let the tenant in"),
-        )
+
+    def _custodian(self) -> Iterator[Choice]:
+        if self.granted:
+            yield Choice(1, "revoke custody")
+        else:
+            yield Choice(8, "grant custody")
+        if self.allowed:
+            yield Choice(1, "let the tenant out")
+        else:
+            yield Choice(8, "let the tenant in")
         if self.lowered < len(LOWER_LIMITS):
-            yield 1, lambda _: Step("lower the limit", word=LOWER_LIMITS[self.lowered])
+            yield Choice(1, "lower the limit", word=LOWER_LIMITS[self.lowered])
 
     def after(self, step: Step) -> None:
         """Take the step into account."""
         match step.action:
             case "create":
                 self.there.add(step.target)
-                self.known.add(step.target)
             case "delete":
                 self.there.discard(step.target)
                 self.suspended.discard(step.target)
@@ -116,62 +166,37 @@ class Model:
                 self.allowed = step.action == "let the tenant in"
             case "lower the limit":
                 self.lowered += 1
+            case "the pod of":
+                self._ended(step)
+
+    def _ended(self, step: Step) -> None:
+        if step.word == "succeeds":
+            self.left[step.target] -= 1
+            if not self.left[step.target]:
+                self.done.add(step.target)
+        elif step.word in OVER:
+            self.left[step.target] = 0
 
 
-def everything() -> list[Target]:
-    """All resources that a sequence may make."""
-    return [
-        *(("PrivateGenerator", name) for name in GENERATORS),
-        *(("SyntheticDataset", name) for name in DATASETS),
-        *(("AlignmentRun", name) for name in RUNS),
-    ]
-
-
-def _pods(target: Target) -> Iterator[tuple[int, Callable[[Random], Step]]]:
-    for end, weight in ENDS.items():
-        if target[0] == "PrivateGenerator" or end in ("succeeds", "runs"):
-            yield (
-                weight,
-                lambda random, t=target, w=end: Step(
-                    "the pod of", t, w, number=random.randint(0, 3)
-                ),
-            )
-    yield 1, lambda _: Step("delete the Job of", target)
-
-
-def _faults() -> Iterator[tuple[int, Callable[[Random], Step]]]:
-    for where in ("API", "store"):
-        for fault, most in (
-            ("refuses calls", 6),
-            ("is slow down", 6),
-            ("loses answers to writes", 3),
-            ("never hears writes", 3),
-            ("is down", 3),
-        ):
-            yield (
-                1,
-                lambda random, w=where, f=fault, m=most: Step(
-                    f"the {w}", word=f, number=random.randint(1, m)
-                ),
-            )
-    yield 2, lambda random: Step("the API", word="finds conflicts", number=random.randint(1, 4))
-    yield 2, lambda _: Step("watches are cut")
-    yield 1, lambda _: Step("watches are gone")
-    yield 4, lambda _: Step("kill the operator")
-    yield 1, lambda _: Step("roll the operator over")
+def _faults() -> Iterator[Choice]:
+    for where in ("the API", "the store"):
+        for fault, most in FAULTS.items():
+            yield Choice(1, where, word=fault, least=1, most=most)
+    yield Choice(2, "the API", word="finds conflicts", least=1, most=4)
+    yield Choice(2, "watches are cut")
+    yield Choice(1, "watches are gone")
+    yield Choice(5, "kill the operator")
+    yield Choice(1, "roll the operator over")
 
 
 def sequence(seed: int) -> list[Step]:
     """The steps of a seed."""
     random = Random(seed)
-    model, steps = Model(), []
+    model = Model()
+    steps: list[Step] = []
     for _ in range(random.randint(SHORTEST, LONGEST)):
-        weights, makers = zip(*model.choices(), strict=True)
-        (maker,) = random.choices(makers, weights)
-        made = maker(random)
-        # Some steps meet the operator in the middle of the one before.
-        pause = random.choice((0.0, 0.05, 0.2, 0.4, 0.8))
-        step = Step(made.action, made.target, made.word, made.number, pause)
-        model.after(step)
-        steps.append(step)
+        choices = list(model.choices())
+        (chosen,) = random.choices(choices, [choice.weight for choice in choices])
+        steps.append(chosen.drawn(random))
+        model.after(steps[-1])
     return steps

@@ -54,12 +54,10 @@ def _lost(word: str) -> Fault:
 def during(seconds: float, fault: Fault) -> Chosen:
     """For so long from now."""
     until = time.monotonic() + seconds
-    return lambda call: fault if time.monotonic() < until else None
+    return lambda _: fault if time.monotonic() < until else None
 
 
-def first(
-    number: int, fault: Fault, chosen: Callable[[Call], bool] = lambda call: True
-) -> Chosen:
+def first(number: int, fault: Fault, chosen: Callable[[Call], bool] = lambda _: True) -> Chosen:
     """The next so many that are chosen."""
     turn = count()
     return lambda call: fault if chosen(call) and next(turn) < number else None
