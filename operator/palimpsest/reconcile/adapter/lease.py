@@ -7,12 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 from kubernetes.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 log = logging.getLogger(__name__)
 
 DURATION = timedelta(seconds=15)
 RENEW_SECONDS = 5.0
+RETRY_SECONDS = 1.0
 NAME = "palimpsest-operator"
+# Seconds that a call may take, of a few tries: a Lease waited for longer may be another's by then.
+TIMEOUT = 3.0
+# The API server says no, or says nothing.
+UNANSWERED = (ApiException, HTTPError)
 
 
 class Lease:
@@ -28,7 +34,16 @@ class Lease:
     def acquire(self) -> None:
         """Wait until the Lease is ours (returns early when released)."""
         announced = False
-        while not self._stop.is_set() and not self._try():
+        while not self._stop.is_set():
+            try:
+                if self._try():
+                    return
+            except UNANSWERED as error:
+                if getattr(error, "status", None) in (401, 403):
+                    raise  # this does not go by itself
+                log.warning("lease not asked for", extra={"error": type(error).__name__})
+                self._stop.wait(RETRY_SECONDS)
+                continue
             if not announced:
                 log.info("waiting for the lease", extra={"lease": NAME})
                 announced = True
@@ -40,8 +55,9 @@ class Lease:
         def renew() -> None:
             while not self._stop.wait(RENEW_SECONDS):
                 try:
-                    held = self._try()
-                except ApiException:
+                    # Once more: a conflict may be the echo of our own write, its answer lost.
+                    held = self._try() or self._try()
+                except UNANSWERED:
                     held = datetime.now(UTC) - self._renewed < DURATION
                 if not held:
                     log.error("lease lost", extra={"lease": NAME})
@@ -54,11 +70,11 @@ class Lease:
         """Let another replica in at once."""
         self._stop.set()
         try:
-            lease = self._api.read_namespaced_lease(NAME, self._namespace)
+            lease = self._read()
             if lease.spec.holder_identity == self._identity:
                 lease.spec.holder_identity = None
-                self._api.replace_namespaced_lease(NAME, self._namespace, lease)
-        except ApiException:
+                self._replace(lease)
+        except UNANSWERED:
             log.info("lease not released; it expires by itself", extra={"lease": NAME})
 
     def _try(self) -> bool:
@@ -70,12 +86,16 @@ class Lease:
             renew_time=now,
         )
         try:
-            lease = self._api.read_namespaced_lease(NAME, self._namespace)
+            lease = self._read()
         except ApiException as error:
             if error.status != 404:
                 raise
             body = V1Lease(metadata=V1ObjectMeta(name=NAME), spec=spec)
-            return self._write(lambda: self._api.create_namespaced_lease(self._namespace, body))
+            return self._write(
+                lambda: self._api.create_namespaced_lease(
+                    self._namespace, body, _request_timeout=TIMEOUT
+                )
+            )
         held = lease.spec
         if (
             held.holder_identity not in (None, "", self._identity)
@@ -86,7 +106,13 @@ class Lease:
         if held.holder_identity == self._identity:
             spec.acquire_time = held.acquire_time
         lease.spec = spec
-        return self._write(lambda: self._api.replace_namespaced_lease(NAME, self._namespace, lease))
+        return self._write(lambda: self._replace(lease))
+
+    def _read(self) -> V1Lease:
+        return self._api.read_namespaced_lease(NAME, self._namespace, _request_timeout=TIMEOUT)
+
+    def _replace(self, lease: V1Lease) -> None:
+        self._api.replace_namespaced_lease(NAME, self._namespace, lease, _request_timeout=TIMEOUT)
 
     def _write(self, write: Callable[[], object]) -> bool:
         try:
