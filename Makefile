@@ -55,7 +55,7 @@ crds: venv ## Generate crds/, the chart's copy and docs/api.md from the API mode
 
 .PHONY: test
 test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.
-	$(BIN)/pytest -n 2 --dist loadfile -m "not full"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not full and not e2e"
 
 # What the ledger promises, against a store of another maker too.
 LEDGER := tests/integration/ledger
@@ -64,6 +64,7 @@ ON_MINIO := $(BIN)/pytest --object-store=minio
 .PHONY: e2e
 e2e: ground venv ## The pipeline with a tiny model on a real node, and a few faults.
 	$(BIN)/pytest tests/e2e -m "not full"
+	$(BIN)/pytest -m "e2e and not full" tests/integration
 	$(ON_MINIO) -m "not full" $(addprefix $(LEDGER)/,test_journal_in_s3.py test_requests.py test_writers.py)
 
 .PHONY: e2e-full

@@ -47,6 +47,7 @@ class Ground(World):
         self._rule: Callable[[Call], Fault | None] = lambda _: None
         self._writing = threading.Lock()
         self.written: list[str] = []
+        self._stores: dict[str, S3Store] = {}
 
     def prepare(self) -> None:
         """All but the definitions."""
@@ -66,17 +67,19 @@ class Ground(World):
 
     def store(self, account: str) -> S3Store:
         """The store itself, entered with one account's keys."""
-        keys = self.site.store.credentials[account]
-        return S3Store(
-            StoreConfig(
-                endpoint=self.site.store.endpoint,
-                region="us-east-1",
-                path_style=True,
-                ca_bundle=None,
-                access_key=keys.access_key,
-                secret_key=keys.secret_key,
+        if account not in self._stores:
+            keys = self.site.store.credentials[account]
+            self._stores[account] = S3Store(
+                StoreConfig(
+                    endpoint=self.site.store.endpoint,
+                    region="us-east-1",
+                    path_style=True,
+                    ca_bundle=None,
+                    access_key=keys.access_key,
+                    secret_key=keys.secret_key,
+                )
             )
-        )
+        return self._stores[account]
 
     def manifest(self, target: Target) -> Json:
         """A resource as its user wrote it."""

@@ -38,8 +38,8 @@ OUTCOMES = {
 }
 # Outside custody the Job controller makes another pod, ten seconds later.
 RETRIED = ("is interrupted", "is disrupted")
-POD_SECONDS = 1.2
-GONE_SECONDS = 5.0
+POD_SECONDS = 1.0
+GONE_SECONDS = 3.0
 MOMENT = "2026-01-01T00:00:00Z"
 
 

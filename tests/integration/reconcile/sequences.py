@@ -55,7 +55,7 @@ FAULTS = {
     "is down": 3,
 }
 # Some steps meet the operator in the middle of the one before.
-PAUSES = (0.0, 0.05, 0.2, 0.4, 0.8)
+PAUSES = (0.0, 0.0, 0.05, 0.2, 0.5)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from integration.reconcile.settling import Rest
 SEEDS, SEEDS_IN_CI = 200, 20
 SETTLING_SECONDS = 60.0
 LOOK_SECONDS = 10.0
-QUIET_SECONDS = 1.5
+QUIET_SECONDS = 1.2
 LEASE_SECONDS = 8.0
 
 
@@ -122,7 +122,7 @@ def _settle(
 
 def _quiet(ground: Ground) -> None:
     """When all is at rest the operator writes nothing, the Lease apart."""
-    time.sleep(0.5)
+    time.sleep(0.3)
     ground.written.clear()
     stored = len(ground.site.between.calls)
     time.sleep(QUIET_SECONDS)
