@@ -177,12 +177,13 @@ class Player:
         for target in self.there():
             self._change(target, {"suspend": False})
 
-    def there(self) -> list[Target]:
-        """The resources that are."""
+    def there(self, summary: str = "") -> list[Target]:
+        """The resources that are; of one standing alone, where that is given."""
         return [
             (kind, item["metadata"]["name"])
             for kind in ("PrivateGenerator", "SyntheticDataset", "AlignmentRun")
             for item in self._kube.items(ours(kind, self._ground.tenant))
+            if summary in ("", (item.get("status") or {}).get("summary"))
         ]
 
     def _label(self, value: str | None) -> None:
