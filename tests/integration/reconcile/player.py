@@ -282,7 +282,8 @@ class Player:
         if not found:
             return "had none"
         meta = found[0]["metadata"]
-        self._kube.delete(jobs_in(meta["namespace"], meta["name"]))
+        # It stays until its pods are gone: what follows meets a Job on its way out.
+        self._kube.delete(jobs_in(meta["namespace"], meta["name"]), "Foreground")
         return str(meta["name"])
 
     def _lost(self, target: Target) -> str:
