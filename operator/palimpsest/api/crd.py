@@ -22,6 +22,9 @@ Resource = (
 )
 RESOURCES: tuple[Resource, ...] = (PrivacyBudget, PrivateGenerator, SyntheticDataset, AlignmentRun)
 
+# The observedGeneration of a resource that no operator has seen: no generation is negative.
+UNSEEN = -1
+
 # Of a label's value.
 LONGEST_NAME = 63
 
@@ -78,6 +81,8 @@ def _schema(resource: Resource) -> dict[str, Any]:
     ]
     # The API server fills defaults of nested objects only where the object itself is present.
     schema["properties"]["spec"].setdefault("type", "object")
+    # Without it kstatus takes a resource that no operator has seen yet for done.
+    schema["properties"]["status"]["default"] = {"observedGeneration": UNSEEN}
     return schema
 
 
