@@ -27,16 +27,23 @@ def ground() -> Ground:
 
 @pytest.fixture(scope="session")
 def specs(ground: Ground) -> Specs:
-    """Resources of this run alone: their records lie in a prefix that no journal knows yet."""
+    return fresh_specs(ground, "e2e")
+
+
+def fresh_specs(ground: Ground, kind: str) -> Specs:
+    """Resources of one run alone: their records lie in a prefix that no journal knows yet."""
     keys = ground.store.keys["root"]
     root = store.client(
         ground.store.endpoint_here, store.Credentials(keys.access_key, keys.secret_key)
     )
     parts.upload(root)
-    name = f"e2e-{secrets.token_hex(3)}"
+    name = f"{kind}-{secrets.token_hex(3)}"
     for path in sorted(parts.questions().small.iterdir()):
         root.upload_file(str(path), "private", f"{name}/{path.name}")
-    return Specs(name, ground.store, parts.tiny(), parts.minilm())
+    made = Specs(name, ground.store, parts.tiny(), parts.minilm())
+    for file, data in made.canaries.files.items():
+        root.put_object(Bucket="private", Key=f"{name}/{file}", Body=data)
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +68,7 @@ def pipeline(
         run.operator_after = _operators(run)
         yield run
     finally:
-        _clean(run)
+        clean(run)
 
 
 def _delete_training(run: Pipeline) -> str:
@@ -105,7 +112,8 @@ def _await(happened: Callable[[], bool], what: str, seconds: float = 180) -> Non
         time.sleep(0.5)
 
 
-def _clean(run: Pipeline) -> None:
+def clean(run: Pipeline) -> None:
+    """Delete its resources."""
     tools, name = run.ground.tools, run.specs.name
     for kind in ("alignmentrun", "syntheticdataset", "privategenerator"):
         delete = ("delete", kind, name, "--ignore-not-found", "--timeout=60s")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.parts import Model
 from demo.ground import Store
 from demo.install import CUSTODY, TENANT
+from e2e.canaries import Canaries, drawn
 
 RECORDS = 256
 STEPS, BLOCK, RESTARTS = 400, 50, 1
@@ -22,6 +23,7 @@ class Specs:
     store: Store
     model: Model
     embedder: Model
+    canaries: Canaries = field(default_factory=drawn, repr=False)
 
     @property
     def data(self) -> str:

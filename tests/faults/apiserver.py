@@ -22,12 +22,13 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class ApiProxy(Proxy):
-    """Before the API server that a kubeconfig names."""
+    """Before the API server that a kubeconfig names; calls are made as `user` if one is given."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, user: str = "") -> None:
         document = json.loads(kubeconfig.read_text())
         super().__init__(document["clusters"][0]["cluster"]["server"])
         self._tls = _context(document)
+        self._user = user
         self._idle: list[Streams] = []
         self._watches: set[asyncio.StreamWriter] = set()
 
@@ -55,6 +56,10 @@ class ApiProxy(Proxy):
         self._loop.call_soon_threadsafe(close)
 
     def _exchange(self, call: Call, request: wire.Message, client: Streams) -> Exchange:
+        if self._user:
+            line, rest = request.head.split(b"\r\n", 1)
+            impersonated = f"\r\nImpersonate-User: {self._user}\r\n".encode()
+            request = wire.Message(line + impersonated + rest, request.body)
         return _ApiExchange(self, call, request, client, self._store)
 
     async def connect(self, fresh: bool = False) -> tuple[Streams, bool]:
