@@ -116,6 +116,35 @@ def test_the_operator_reads_the_configuration_it_is_given() -> None:
     assert [secrets[mounts[store.credentials]] for store in config.stores] == ["store-a", "store-b"]
 
 
+def test_a_store_may_be_entered_without_keys_by_a_role() -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    role = {
+        "endpoint": "https://s3.example.com",
+        "roleArn": "arn:aws:iam::1:role/operator",
+        "caBundle": pem,
+        "sse": {"type": "KMS", "keyId": "k"},
+    }
+    documents = rendered(
+        values(stores=[role, {**role, "audience": "other", "sse": {"type": "AES256"}}])
+    )
+    data = pick(documents, "ConfigMap", "palimpsest-operator")["data"]
+    first, second = parse_config(data["config.yaml"], "the chart").stores
+    assert (first.credentials, first.role_arn) == (None, role["roleArn"])
+    assert first.token_file == "/etc/palimpsest/stores/0/token"
+    assert first.sse is not None
+    assert first.sse.key_id == "k"
+    assert second.sse is not None
+    assert second.sse.type == "AES256"
+    assert data[Path(first.ca_bundle or "").name] == pem
+    pod = pick(documents, "Deployment", "palimpsest-operator")["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    audiences = [
+        volumes[f"store-{index}"]["projected"]["sources"][0]["serviceAccountToken"]["audience"]
+        for index in range(2)
+    ]
+    assert audiences == ["sts.amazonaws.com", "other"]
+
+
 def test_the_receipt_key_is_made_or_taken_and_mounted_in_the_operator_alone() -> None:
     made = rendered(values())
     secret = pick(made, "Secret", "palimpsest-receipt-key")

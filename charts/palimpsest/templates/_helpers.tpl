@@ -39,7 +39,21 @@ stores:
   - endpoint: {{ $store.endpoint | quote }}
     region: {{ default "us-east-1" $store.region | quote }}
     pathStyle: {{ ternary true $store.pathStyle (kindIs "invalid" $store.pathStyle) }}
+    {{- if $store.roleArn }}
+    roleArn: {{ $store.roleArn | quote }}
+    tokenFile: /etc/palimpsest/stores/{{ $index }}/token
+    {{- with $store.tokenEndpoint }}
+    tokenEndpoint: {{ . | quote }}
+    {{- end }}
+    {{- else }}
     credentials: /etc/palimpsest/stores/{{ $index }}
+    {{- end }}
+    {{- if $store.caBundle }}
+    caBundle: /etc/palimpsest/config/store-{{ $index }}.pem
+    {{- end }}
+    {{- with $store.sse }}
+    sse: {{- toYaml . | nindent 6 }}
+    {{- end }}
 {{- end }}
 {{- with .Values.admission.tls }}
 {{- if eq .mode "operator" }}

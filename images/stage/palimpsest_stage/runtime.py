@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,22 +13,28 @@ from palimpsest.api.manifest import MANIFEST, MODEL_LISTING, File, Manifest
 from palimpsest.api.task import (
     CREDENTIALS_ROOT,
     SCRATCH,
+    TOKEN_FILE,
     ArtifactInput,
     ChargeRef,
     FileInput,
     ModelInput,
+    MountedKeys,
     SampleParameters,
+    StoreAccess,
     Task,
     canonical_json,
     sha256_digest,
     work_digest,
 )
+from palimpsest.api.task import WebIdentity as RoleIdentity
 from palimpsest.storage import (
     AccessDenied,
+    AccessKeys,
     NotFound,
     S3Store,
     StoreConfig,
-    load_credentials,
+    WebIdentity,
+    load_keys,
     parse_uri,
 )
 from pydantic import ValidationError
@@ -47,6 +52,7 @@ class Stores:
 
     task: Task
     credentials: Path
+    scratch: Path
     _open: dict[str, S3Store] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> S3Store:
@@ -54,22 +60,35 @@ class Stores:
             access = self.task.stores.get(name)
             if access is None:
                 raise InvalidTask(f"stores: {name} is not among them")
-            try:
-                access_key, secret_key = load_credentials(self.credentials / access.credentials)
-            except ValueError as error:
-                # A Secret without the keys is mended like one with wrong keys.
-                raise AccessDenied(str(error)) from error
             self._open[name] = S3Store(
                 StoreConfig(
                     endpoint=access.endpoint,
                     region=access.region,
                     path_style=access.path_style,
-                    ca_bundle=os.environ.get("AWS_CA_BUNDLE"),
-                    access_key=access_key,
-                    secret_key=secret_key,
+                    ca_bundle=self._ca_bundle(name, access),
+                    credentials=self._entry(access.credentials),
+                    encryption=access.sse,
                 )
             )
         return self._open[name]
+
+    def _entry(self, given: MountedKeys | RoleIdentity) -> AccessKeys | WebIdentity:
+        if isinstance(given, MountedKeys):
+            try:
+                return load_keys(self.credentials / given.secret)
+            except ValueError as error:
+                # A Secret without the keys is mended like one with wrong keys.
+                raise AccessDenied(str(error)) from error
+        token = self.credentials / given.folder / TOKEN_FILE
+        return WebIdentity(given.role_arn, token, given.token_endpoint)
+
+    def _ca_bundle(self, name: str, access: StoreAccess) -> str | None:
+        if access.ca_bundle is None:
+            return None
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        path = self.scratch / f"store-{name}.pem"
+        path.write_text(access.ca_bundle, encoding="utf-8")
+        return str(path)
 
 
 class Context:
@@ -86,7 +105,9 @@ class Context:
         self.attempt = f"{self.attempt_number}-{environment.get('POD_NAME', 'pod')}"
         self.scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
         self.stores = Stores(
-            task, Path(environment.get("PALIMPSEST_CREDENTIALS_ROOT", CREDENTIALS_ROOT))
+            task,
+            Path(environment.get("PALIMPSEST_CREDENTIALS_ROOT", CREDENTIALS_ROOT)),
+            self.scratch,
         )
         self.prefix = task.output.uri
         if isinstance(task.parameters, SampleParameters):

@@ -109,7 +109,8 @@ def _spec(model: type[_Spec], manifest: Mapping[str, Any]) -> _Spec:
     except ValidationError as error:
         raise RefusedError(
             "; ".join(
-                f"{'.'.join(['spec', *(str(part) for part in each['loc'])])}: {each['msg']}"
+                f"{'.'.join(['spec', *(str(part) for part in each['loc'])])}: "
+                f"{each['msg'].removeprefix('Value error, ')}"
                 for each in error.errors()
             )
         ) from error

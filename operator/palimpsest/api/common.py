@@ -1,8 +1,16 @@
 """Parts that several resources' specs and statuses are made of."""
 
-from typing import Annotated, Literal
+import ssl
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from .base import QUANTITY, ApiModel, Digest, ObjectName, StoreUri, said
 
@@ -15,15 +23,132 @@ Quantity = Annotated[
 LabelMap = Annotated[dict[ShortText, ShortText], Field(max_length=32)]
 
 
+def rule(expression: str, message: str) -> dict[str, JsonValue]:
+    """A CEL rule of a custom resource's schema."""
+    return {"rule": expression, "message": message}
+
+
+_ROLE = r"^arn:[a-z0-9-]+:iam:[a-z0-9-]*:[A-Za-z0-9-]*:role/[A-Za-z0-9+=,.@_/-]{1,256}$"
+_CERTIFICATE = r"^-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s-]*-----END CERTIFICATE-----\s*$"
+
+RoleArn = Annotated[
+    str,
+    StringConstraints(pattern=_ROLE, max_length=512),
+    said(_ROLE, "must be a role's ARN, for example arn:aws:iam::123456789012:role/private-data"),
+]
+Audience = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=253),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!self.startsWith('https://kubernetes.default')",
+                    "must not be the API server's own: such a token would enter the cluster",
+                )
+            ]
+        }
+    ),
+]
+CaBundle = Annotated[
+    str,
+    StringConstraints(pattern=_CERTIFICATE, max_length=16384),
+    said(
+        _CERTIFICATE, "must be PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----"
+    ),
+]
+Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$", max_length=253)]
+
+
 class StorageAuth(ApiModel):
     """How the store is entered."""
 
-    type: Literal["Secret"] = Field(
-        "Secret", description="Secret: access keys from a Secret of the namespace the pods run in."
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.type != 'Secret' || has(self.secretName)",
+                    "secretName is required: the Secret with AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY, or set type: WorkloadIdentity",
+                ),
+                rule(
+                    "self.type == 'Secret' || !has(self.secretName)",
+                    "secretName goes with type Secret: remove it, a workload identity has no keys",
+                ),
+                rule(
+                    "self.type != 'WorkloadIdentity' || has(self.roleArn)",
+                    "roleArn is required with type WorkloadIdentity: the role that the pods' "
+                    "service account may assume",
+                ),
+                rule(
+                    "self.type == 'WorkloadIdentity' || (!has(self.roleArn) && "
+                    "!has(self.audience) && !has(self.tokenEndpoint))",
+                    "roleArn, audience and tokenEndpoint go with type WorkloadIdentity: set it, "
+                    "or remove them",
+                ),
+            ]
+        }
     )
-    secret_name: ObjectName = Field(
-        description="Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+
+    type: Literal["Secret", "WorkloadIdentity"] = Field(
+        "Secret",
+        description="Secret: access keys from a Secret of the namespace the pods run in. "
+        "WorkloadIdentity: no keys; the pods' service account, named in a token that the cluster "
+        "signs for them, assumes roleArn and gets keys that last an hour.",
     )
+    secret_name: ObjectName | None = Field(
+        None, description="Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    )
+    role_arn: RoleArn | None = Field(
+        None,
+        description="Role that the store's token service gives to the pods' service account "
+        "(AssumeRoleWithWebIdentity).",
+    )
+    audience: Audience | None = Field(
+        None, description="Audience of the token; left out: sts.amazonaws.com."
+    )
+    token_endpoint: Endpoint | None = Field(
+        None,
+        description="URL of the token service (STS); left out: AWS's of the region. MinIO answers "
+        "at the store's own endpoint.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        identity = self.role_arn, self.audience, self.token_endpoint
+        if self.type == "Secret" and (self.secret_name is None or any(identity)):
+            raise ValueError("type Secret takes secretName alone")
+        if self.type == "WorkloadIdentity" and (self.secret_name or self.role_arn is None):
+            raise ValueError("type WorkloadIdentity takes roleArn and no secretName")
+        return self
+
+
+class Encryption(ApiModel):
+    """How the store encrypts what is written."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.keyId) == (self.type == 'KMS')",
+                    "keyId goes with type KMS, and only with it",
+                )
+            ]
+        }
+    )
+
+    type: Literal["AES256", "KMS"] = Field(
+        description="AES256: the store's own key. KMS: a key of its key service."
+    )
+    key_id: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
+        None, description="The key service's name of the key."
+    )
+
+    @model_validator(mode="after")
+    def _key_fits_type(self) -> Self:
+        if (self.key_id is None) == (self.type == "KMS"):
+            raise ValueError("keyId goes with type KMS, and only with it")
+        return self
 
 
 class EgressRule(ApiModel):
@@ -40,12 +165,22 @@ class EgressRule(ApiModel):
 class Storage(ApiModel):
     """An S3-compatible object store."""
 
-    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$", max_length=253)] = (
-        Field(description="URL of the store without a path, for example https://s3.example.com.")
+    endpoint: Endpoint = Field(
+        description="URL of the store without a path, for example https://s3.example.com."
     )
     region: ShortText = Field("us-east-1", description="Region that requests are signed for.")
     path_style: bool = Field(
         True, description="Address buckets by path (most stores) instead of by host name (AWS)."
+    )
+    ca_bundle: CaBundle | None = Field(
+        None,
+        description="Certificates (PEM) of the authorities that the store's is checked against; "
+        "left out: the public ones.",
+    )
+    sse: Encryption | None = Field(
+        None,
+        description="Encryption that stages ask of the store for what they write; left out: the "
+        "bucket's default.",
     )
     auth: StorageAuth
     egress: list[EgressRule] = Field(
@@ -53,6 +188,16 @@ class Storage(ApiModel):
         max_length=16,
         description="Where the stages' NetworkPolicy lets pods reach this store.",
     )
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _certificates_parse(cls, pem: str | None) -> str | None:
+        if pem is not None:
+            try:
+                ssl.create_default_context(cadata=pem)
+            except ssl.SSLError as error:
+                raise ValueError("no certificate that can be read; give PEM") from error
+        return pem
 
 
 class Location(ApiModel):
@@ -236,11 +381,6 @@ class CommonStatus(ApiModel):
     summary: Annotated[str, StringConstraints(max_length=253)] = Field(
         "", description="The reason of the Ready condition, for the printer column."
     )
-
-
-def rule(expression: str, message: str) -> dict[str, JsonValue]:
-    """A CEL rule of a custom resource's schema."""
-    return {"rule": expression, "message": message}
 
 
 def immutable(kind: str, *fields: str) -> list[JsonValue]:

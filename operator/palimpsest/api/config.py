@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from .base import ApiModel, Duration, ObjectName, duration
-from .common import ShortText
+from .common import Encryption, Endpoint, RoleArn, ShortText
 
 CONFIG_VARIABLE = "PALIMPSEST_CONFIG"
 DEFAULT_CONFIG = "/etc/palimpsest/config.yaml"
@@ -16,11 +16,24 @@ DEFAULT_CONFIG = "/etc/palimpsest/config.yaml"
 class StoreIdentity(ApiModel):
     """The operator's own identity at one store: reads manifests and journals, never records."""
 
-    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$", max_length=253)]
+    endpoint: Endpoint
     region: ShortText = "us-east-1"
     path_style: bool = True
-    credentials: str = Field(description="Directory of the mounted Secret with the access keys.")
+    credentials: str | None = Field(
+        None, description="Directory of the mounted Secret with the access keys."
+    )
+    role_arn: RoleArn | None = Field(None, description="Role to assume, in place of access keys.")
+    token_file: str | None = Field(None, description="File with the token to assume it with.")
+    token_endpoint: Endpoint | None = None
     ca_bundle: str | None = Field(None, description="PEM file, where the store's CA is private.")
+    sse: Encryption | None = Field(None, description="Encryption to ask for what is written.")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        role = self.role_arn is not None and self.token_file is not None
+        if role == (self.credentials is not None):
+            raise ValueError("give credentials, or roleArn and tokenFile")
+        return self
 
 
 class LeaseConfig(ApiModel):

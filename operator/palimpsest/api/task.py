@@ -11,20 +11,49 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .base import ApiModel, Digest, PositiveDecimal, UnitDecimal
+from .common import Encryption
 from .generator import Lora
 
 TASK_VARIABLE = "PALIMPSEST_TASK"
 CREDENTIALS_ROOT = "/var/run/secrets/palimpsest/stores"
+TOKEN_FILE = "token"  # noqa: S105 - a file's name
 SCRATCH = "/scratch"
 
 
+class MountedKeys(ApiModel):
+    """Keys of a Secret, mounted at CREDENTIALS_ROOT/<secret>/."""
+
+    type: Literal["Secret"] = "Secret"
+    secret: str
+
+
+class WebIdentity(ApiModel):
+    """A role that the pod assumes with a token of its service account.
+
+    The token is projected to CREDENTIALS_ROOT/<folder>/TOKEN_FILE, one folder an audience.
+    `token_endpoint` None means AWS's of the region.
+    """
+
+    type: Literal["WorkloadIdentity"] = "WorkloadIdentity"
+    role_arn: str
+    audience: str
+    token_endpoint: str | None
+
+    @property
+    def folder(self) -> str:
+        """A name no Secret can have: those begin with a letter or a digit."""
+        return f"_{hashlib.sha256(self.audience.encode()).hexdigest()[:16]}"
+
+
 class StoreAccess(ApiModel):
-    """A store as a pod reaches it; keys lie under CREDENTIALS_ROOT/<credentials>/."""
+    """A store as a pod reaches it. `ca_bundle` is PEM; None: the public authorities."""
 
     endpoint: str
     region: str
     path_style: bool
-    credentials: str
+    ca_bundle: str | None = None
+    sse: Encryption | None = None
+    credentials: Annotated[MountedKeys | WebIdentity, Field(discriminator="type")]
 
 
 class ModelInput(ApiModel):

@@ -18,12 +18,13 @@ from palimpsest.ledger.reading import follow
 from palimpsest.receipts.place import RECEIPT, receipt_uri
 from palimpsest.storage import (
     AccessDenied,
+    AccessKeys,
     NotFound,
     S3Store,
     StoreConfig,
     StoreError,
     canonical_prefix,
-    load_credentials,
+    load_keys,
     parse_uri,
 )
 from palimpsest.storage.uri import JOURNAL_ROOT
@@ -45,7 +46,6 @@ class Access:
 
     def store(self, storage: Storage | None = None) -> S3Store:
         """A client with the caller's keys. Raises StoreError saying what is missing."""
-        access_key, secret_key = self._keys()
         path_style = storage.path_style if storage else True
         if self.virtual_hosts is not None:
             path_style = not self.virtual_hosts
@@ -56,21 +56,20 @@ class Access:
                 region=region or os.environ.get("AWS_REGION") or "us-east-1",
                 path_style=path_style,
                 ca_bundle=str(self.ca_bundle) if self.ca_bundle else None,
-                access_key=access_key,
-                secret_key=secret_key,
+                credentials=self._keys(),
             )
         )
 
-    def _keys(self) -> tuple[str, str]:
+    def _keys(self) -> AccessKeys:
         if self.credentials is not None:
             try:
-                return load_credentials(self.credentials)
+                return load_keys(self.credentials)
             except ValueError as error:
                 raise StoreError(str(error)) from error
         keys = os.environ.get(_ACCESS, ""), os.environ.get(_SECRET, "")
         if not all(keys):
             raise StoreError(f"no keys: set {_ACCESS} and {_SECRET}, or give --credentials DIR")
-        return keys
+        return AccessKeys(*keys)
 
 
 def journal_uri(text: str) -> str:

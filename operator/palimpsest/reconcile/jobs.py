@@ -13,8 +13,10 @@ from palimpsest.api.task import (
     CREDENTIALS_ROOT,
     SCRATCH,
     TASK_VARIABLE,
+    TOKEN_FILE,
     SampleParameters,
     Task,
+    WebIdentity,
     canonical_json,
     sha256_digest,
 )
@@ -31,6 +33,8 @@ LABEL_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_COMPUTE = f"{GROUP}/compute"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "palimpsest"}
 USER = 65532
+# The kubelet renews a token at 80% of its life.
+TOKEN_SECONDS = 3600
 
 # The order is read back from the Failed condition's message: "... rule at index N".
 _PRIVATE_RULES: tuple[dict[str, Any], ...] = (
@@ -155,7 +159,7 @@ def _pod(
     hosting = _hosting(compute, custodian)
     if custodian:
         compute = placed(custodian.compute, compute)
-    secrets = sorted({store.credentials for store in task.stores.values()})
+    mounts, volumes = _credentials(task)
     container: dict[str, Any] = {
         "name": "stage",
         "image": settings.stage_image,
@@ -179,14 +183,7 @@ def _pod(
         "volumeMounts": [
             {"name": "scratch", "mountPath": SCRATCH},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
-            *(
-                {
-                    "name": f"store-{index}",
-                    "mountPath": f"{CREDENTIALS_ROOT}/{secret}",
-                    "readOnly": True,
-                }
-                for index, secret in enumerate(secrets)
-            ),
+            *mounts,
         ],
     }
     pod: dict[str, Any] = {
@@ -205,13 +202,7 @@ def _pod(
         "volumes": [
             {"name": "scratch", "emptyDir": {"sizeLimit": compute.scratch}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
-            *(
-                {
-                    "name": f"store-{index}",
-                    "secret": {"secretName": secret, "defaultMode": 0o440},
-                }
-                for index, secret in enumerate(secrets)
-            ),
+            *volumes,
         ],
     }
     if custodian:
@@ -238,6 +229,35 @@ def _pod(
     return pod
 
 
+def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Mounts and volumes of what the stores are entered with, each Secret and audience once."""
+    sources: dict[str, dict[str, Any]] = {}
+    for store in task.stores.values():
+        if isinstance(store.credentials, WebIdentity):
+            token = {
+                "audience": store.credentials.audience,
+                "expirationSeconds": TOKEN_SECONDS,
+                "path": TOKEN_FILE,
+            }
+            sources[store.credentials.folder] = {
+                "projected": {
+                    "sources": [{"serviceAccountToken": token}],
+                    "defaultMode": 0o440,
+                }
+            }
+        else:
+            secret = store.credentials.secret
+            sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
+    mounts: list[dict[str, Any]] = []
+    volumes: list[dict[str, Any]] = []
+    for index, (folder, source) in enumerate(sorted(sources.items())):
+        name = f"store-{index}"
+        path = f"{CREDENTIALS_ROOT}/{folder}"
+        mounts.append({"name": name, "mountPath": path, "readOnly": True})
+        volumes.append({"name": name, **source})
+    return mounts, volumes
+
+
 def observe_job(
     job: Mapping[str, Any], pods: tuple[Pod, ...], trouble: tuple[str, str] | None = None
 ) -> Job:
@@ -256,7 +276,7 @@ def observe_job(
         state, ended = "Succeeded", states["Complete"].get("lastTransitionTime") or ""
     elif "Failed" in states:
         state, ended = "Failed", states["Failed"].get("lastTransitionTime") or ""
-        failure = _failure(states["Failed"])
+        failure = _failure(job["spec"], states["Failed"])
     return Job(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -276,7 +296,12 @@ def observe_job(
     )
 
 
-def _failure(condition: Mapping[str, Any]) -> Literal["Disrupted", "Retryable", "Program"]:
+def _failure(
+    spec: Mapping[str, Any], condition: Mapping[str, Any]
+) -> Literal["Disrupted", "Retryable", "Program"]:
+    if "backoffLimitPerIndex" in spec:
+        # Outside custody: what may pass was tried again inside the Job, by the rules' exceptions.
+        return "Program"
     message = condition.get("message") or ""
     for index, failure in enumerate(_FAILURES):
         if f"rule at index {index}" in message:

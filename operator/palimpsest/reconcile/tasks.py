@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from palimpsest.api.alignment import AlignmentRunSpec
 from palimpsest.api.budget import PrivacyBudgetSpec
-from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage
+from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage, StorageAuth
 from palimpsest.api.dataset import SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGeneratorSpec
 from palimpsest.api.manifest import MANIFEST
@@ -19,6 +19,7 @@ from palimpsest.api.task import (
     HistogramParameters,
     Input,
     ModelInput,
+    MountedKeys,
     Output,
     Parameters,
     PrivateInput,
@@ -29,11 +30,14 @@ from palimpsest.api.task import (
     Subject,
     Task,
     TrainParameters,
+    WebIdentity,
     work_digest,
 )
 from palimpsest.ledger.identity import charge_id
 
 from .observed import Meta
+
+DEFAULT_AUDIENCE = "sts.amazonaws.com"
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,27 @@ def subject(meta: Meta) -> Subject:
     return Subject(namespace=meta.namespace, kind=meta.kind, name=meta.name)
 
 
-def _access(storage: Storage, secret: str | None = None) -> StoreAccess:
+def _access(storage: Storage, auth: StorageAuth | None = None) -> StoreAccess:
     return StoreAccess(
         endpoint=storage.endpoint,
         region=storage.region,
         path_style=storage.path_style,
-        credentials=secret or storage.auth.secret_name,
+        ca_bundle=storage.ca_bundle,
+        sse=storage.sse,
+        credentials=_credentials(auth or storage.auth),
     )
+
+
+def _credentials(auth: StorageAuth) -> MountedKeys | WebIdentity:
+    if auth.role_arn is not None:
+        return WebIdentity(
+            role_arn=auth.role_arn,
+            audience=auth.audience or DEFAULT_AUDIENCE,
+            token_endpoint=auth.token_endpoint,
+        )
+    if auth.secret_name is None:
+        raise ValueError("storage.auth: neither secretName nor roleArn")
+    return MountedKeys(secret=auth.secret_name)
 
 
 def _model(ref: ModelRef, store: str) -> ModelInput:
@@ -183,10 +201,10 @@ class DatasetTasks:
 
     def _stores(self) -> dict[str, StoreAccess]:
         # The tenant enters the releases with its own keys: custody's Secret never leaves custody.
-        secret = self.spec.output.storage.auth.secret_name
+        auth = self.spec.output.storage.auth
         return {
             "outputs": _access(self.spec.output.storage),
-            "releases": _access(self.budget.releases.storage, secret),
+            "releases": _access(self.budget.releases.storage, auth),
         }
 
     def _tenant(self, parameters: Parameters, inputs: dict[str, Input]) -> StagePlan:
@@ -321,7 +339,7 @@ def align(
         inputs,
         {
             "outputs": _access(spec.output.storage),
-            "datasets": _access(origin.storage, spec.output.storage.auth.secret_name),
+            "datasets": _access(origin.storage, spec.output.storage.auth),
         },
         "outputs",
         spec.output,

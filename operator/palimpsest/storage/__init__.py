@@ -1,5 +1,6 @@
 """Object storage: canonical addresses, a small S3 client, a probe for conditional writes."""
 
+from palimpsest.storage.credentials import AccessKeys, WebIdentity, load_keys
 from palimpsest.storage.errors import (
     AccessDenied,
     ConditionalWritesUnsupported,
@@ -8,11 +9,12 @@ from palimpsest.storage.errors import (
     StoreUnavailable,
 )
 from palimpsest.storage.probe import probe_conditional_writes
-from palimpsest.storage.s3 import S3Store, StoreConfig, load_credentials
+from palimpsest.storage.s3 import S3Store, StoreConfig
 from palimpsest.storage.uri import S3Uri, canonical_prefix, parse_uri
 
 __all__ = [
     "AccessDenied",
+    "AccessKeys",
     "ConditionalWritesUnsupported",
     "NotFound",
     "S3Store",
@@ -20,8 +22,9 @@ __all__ = [
     "StoreConfig",
     "StoreError",
     "StoreUnavailable",
+    "WebIdentity",
     "canonical_prefix",
-    "load_credentials",
+    "load_keys",
     "parse_uri",
     "probe_conditional_writes",
 ]

@@ -1,19 +1,19 @@
 """A small client for S3 and stores that speak its protocol."""
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 
-import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from palimpsest.api.common import Encryption
+from palimpsest.storage.credentials import ASSUME_ROLE, AccessKeys, WebIdentity, session
 from palimpsest.storage.errors import AccessDenied, NotFound, StoreError, StoreUnavailable
 from palimpsest.storage.uri import S3Uri, parse_uri
 
@@ -54,26 +54,10 @@ class StoreConfig:
     region: str
     path_style: bool
     ca_bundle: str | None
-    access_key: str = field(repr=False)
-    secret_key: str = field(repr=False)
+    credentials: AccessKeys | WebIdentity
+    encryption: Encryption | None = None
     read_timeout: float = READ_TIMEOUT_SECONDS
     read_attempts: int = READ_ATTEMPTS
-
-
-def load_credentials(directory: str | Path) -> tuple[str, str]:
-    """(access key, secret key) from a mounted Secret. Raises ValueError naming the missing key."""
-    values = []
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        try:
-            value = (Path(directory) / name).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{directory}: cannot read {name}; mount a Secret with that key"
-            ) from error
-        if not value:
-            raise ValueError(f"{directory}: {name} is empty; put the key into the Secret")
-        values.append(value)
-    return values[0], values[1]
 
 
 class S3Store:
@@ -89,6 +73,7 @@ class S3Store:
         self._once = _client(config, 1)
         # Fewer threads than boto3's ten: stages run beside a model on few cores.
         self._transfer = TransferConfig(max_concurrency=4)
+        self._headers = _headers(config.encryption)
 
     def get(self, uri: str) -> bytes:
         """The whole object."""
@@ -104,7 +89,12 @@ class S3Store:
     def put(self, uri: str, data: bytes) -> None:
         """Write the object whole, over another if there is one."""
         at = _object(uri)
-        _ask(at, lambda: self._client.put_object(Bucket=at.bucket, Key=at.key, Body=data))
+        _ask(
+            at,
+            lambda: self._client.put_object(
+                Bucket=at.bucket, Key=at.key, Body=data, **self._headers
+            ),
+        )
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Create the object; False when it exists.
@@ -114,7 +104,9 @@ class S3Store:
         at = _object(uri)
         for attempt in range(CONFLICT_ATTEMPTS):
             try:
-                self._once.put_object(Bucket=at.bucket, Key=at.key, Body=data, IfNoneMatch="*")
+                self._once.put_object(
+                    Bucket=at.bucket, Key=at.key, Body=data, IfNoneMatch="*", **self._headers
+                )
             except ClientError as error:
                 code, status = _code(error)
                 if code in _EXISTS or status == 412:
@@ -167,7 +159,9 @@ class S3Store:
         at = _object(uri)
         _ask(
             at,
-            lambda: self._client.upload_file(str(path), at.bucket, at.key, Config=self._transfer),
+            lambda: self._client.upload_file(
+                str(path), at.bucket, at.key, Config=self._transfer, ExtraArgs=dict(self._headers)
+            ),
         )
 
     def delete(self, uri: str) -> None:
@@ -176,10 +170,21 @@ class S3Store:
         _ask(at, lambda: self._client.delete_object(Bucket=at.bucket, Key=at.key))
 
 
-# A session reads the service's description (10 MB of memory) once; making clients of it is not safe
-# from several threads, using them is.
-_session = functools.cache(boto3.session.Session)
+# Making clients of a session is not safe from several threads, using them is.
 _making = threading.Lock()
+
+
+class _Headers(TypedDict, total=False):
+    ServerSideEncryption: Literal["AES256", "aws:kms"]
+    SSEKMSKeyId: str
+
+
+def _headers(encryption: Encryption | None) -> _Headers:
+    if encryption is None:
+        return {}
+    if encryption.type == "KMS":
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": encryption.key_id or ""}
+    return {"ServerSideEncryption": "AES256"}
 
 
 def _client(config: StoreConfig, attempts: int) -> "S3Client":
@@ -193,12 +198,10 @@ def _client(config: StoreConfig, attempts: int) -> "S3Client":
 
 
 def _new_client(config: StoreConfig, attempts: int) -> "S3Client":
-    return _session().client(
+    return session(config.credentials, config.region, config.ca_bundle).client(
         "s3",
         endpoint_url=config.endpoint,
         region_name=config.region,
-        aws_access_key_id=config.access_key,
-        aws_secret_access_key=config.secret_key,
         verify=config.ca_bundle,
         config=Config(
             signature_version="s3v4",
@@ -239,6 +242,12 @@ def _translate(at: S3Uri, error: Exception) -> StoreError:
     cause = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
     if isinstance(cause, ClientError):
         code, status = _code(cause)
+        if cause.operation_name == ASSUME_ROLE and 400 <= status < 500 and status != 429:
+            return AccessDenied(
+                f"{at}: the token service refused the role ({code}); check auth.roleArn and "
+                "audience, and that the role trusts this cluster's issuer and the pods' service "
+                "account"
+            )
         if code in _ABSENT or status == 404:
             what = "the bucket does not exist" if code == "NoSuchBucket" else "no such object"
             return NotFound(f"{at}: {what}")

@@ -196,6 +196,14 @@ def test_nobody_else_changes_a_job(installed: Installed) -> None:
     installed.plane.kubectl("delete", *resource, "--as", installed.operator, "--wait=false")
 
 
+def projected(*sources: Json) -> Json:
+    return {"name": "store-0", "projected": {"sources": list(sources)}}
+
+
+def token(audience: str) -> Json:
+    return {"serviceAccountToken": {"path": "token", "audience": audience}}
+
+
 IMAGE = {"image": "registry.example/other@sha256:" + "3" * 64}
 NO_HOST = "restricted volume types"
 
@@ -210,7 +218,15 @@ WRONG_SHAPES: list[tuple[Json, str, str]] = [
     ({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}, "mount emptyDir", NO_HOST),
     (
         {"volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": "mine"}}]},
-        "mount emptyDir and Secret volumes only",
+        "mount emptyDir and Secret volumes",
+        "",
+    ),
+    ({"volumes": [projected(token("https://kubernetes.default.svc"))]}, "and tokens for", ""),
+    ({"volumes": [projected({"serviceAccountToken": {"path": "t"}})]}, "and tokens for", ""),
+    ({"volumes": [projected({"configMap": {"name": "mine"}})]}, "and tokens for", ""),
+    (
+        {"volumes": [projected(token("sts.amazonaws.com"), {"secret": {"name": "a"}})]},
+        "and tokens for",
         "",
     ),
     ({"automountServiceAccountToken": True}, "carry no API token", ""),
@@ -226,6 +242,12 @@ def test_only_the_operators_shape_runs(
     assert job_told in installed.apply(job(**change), "--as", installed.operator, dry)
     controller = ("--as", JOB_CONTROLLER, "--as-group", "system:masters")
     assert (pod_told or job_told) in installed.apply(pod(**change), *controller, dry)
+
+
+def test_a_token_for_the_store_is_of_the_operators_shape(installed: Installed) -> None:
+    """Where workload identity enters the store; the audiences are the chart's."""
+    made = job(volumes=[projected(token("sts.amazonaws.com"))])
+    assert "created" in installed.apply(made, "--as", installed.operator, "--dry-run=server")
 
 
 def test_only_the_job_controller_creates_pods(installed: Installed) -> None:

@@ -387,7 +387,7 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "budget",
         {"spec.dataset.storage.auth.type": "Env"},
-        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.dataset.storage.auth.type: Unsupported value: "Env": supported values: "Secret", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.dataset.storage.auth.type: Unsupported value: "Env": supported values: "Secret", "WorkloadIdentity", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
     ),
     Wrong(
         "budget",
@@ -820,5 +820,74 @@ WRONG: tuple[Wrong, ...] = (
         {"spec.sft": {"epochs": 2}},
         'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.sft is immutable: make another AlignmentRun',
         later=True,
+    ),
+    Wrong(
+        "budget",
+        {"spec.dataset.storage.auth": {}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.dataset.storage.auth: Invalid value: "object": secretName is required: the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set type: WorkloadIdentity',
+    ),
+    Wrong(
+        "budget",
+        {"spec.dataset.storage.auth": {"type": "WorkloadIdentity"}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.dataset.storage.auth: Invalid value: "object": roleArn is required with type WorkloadIdentity: the role that the pods\' service account may assume',
+    ),
+    Wrong(
+        "budget",
+        {
+            "spec.dataset.storage.auth": {
+                "type": "WorkloadIdentity",
+                "secretName": "keys",
+                "roleArn": "arn:aws:iam::1:role/r",
+            }
+        },
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.dataset.storage.auth: Invalid value: "object": secretName goes with type Secret: remove it, a workload identity has no keys',
+    ),
+    Wrong(
+        "budget",
+        {"spec.dataset.storage.auth": {"secretName": "keys", "roleArn": "arn:aws:iam::1:role/r"}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.dataset.storage.auth: Invalid value: "object": roleArn, audience and tokenEndpoint go with type WorkloadIdentity: set it, or remove them',
+    ),
+    Wrong(
+        "budget",
+        {"spec.dataset.storage.auth": {"type": "WorkloadIdentity", "roleArn": "private-data"}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.dataset.storage.auth.roleArn: Invalid value: "private-data": spec.dataset.storage.auth.roleArn in body should match \'^arn:[a-z0-9-]+:iam:[a-z0-9-]*:[A-Za-z0-9-]*:role/[A-Za-z0-9+=,.@_/-]{1,256}$\', spec.dataset.storage.auth.roleArn: Invalid value: "string": must be a role\'s ARN, for example arn:aws:iam::123456789012:role/private-data]',
+    ),
+    Wrong(
+        "budget",
+        {
+            "spec.dataset.storage.auth": {
+                "type": "WorkloadIdentity",
+                "roleArn": "arn:aws:iam::1:role/r",
+                "audience": "https://kubernetes.default.svc",
+            }
+        },
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.dataset.storage.auth.audience: Invalid value: "string": must not be the API server\'s own: such a token would enter the cluster',
+    ),
+    Wrong(
+        "budget",
+        {"spec.dataset.storage.auth": {"type": "Keys", "secretName": "keys"}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.dataset.storage.auth.type: Unsupported value: "Keys": supported values: "Secret", "WorkloadIdentity", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "budget",
+        {"spec.dataset.storage.caBundle": "my-ca"},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.dataset.storage.caBundle: Invalid value: "my-ca": spec.dataset.storage.caBundle in body should match \'^-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s-]*-----END CERTIFICATE-----\\s*$\', spec.dataset.storage.caBundle: Invalid value: "string": must be PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----]',
+    ),
+    Wrong(
+        "budget",
+        {
+            "spec.dataset.storage.caBundle": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+        },
+        'admission webhook "validate.palimpsest.dev" denied the request: spec.dataset.storage.caBundle: no certificate that can be read; give PEM',
+    ),
+    Wrong(
+        "budget",
+        {"spec.dataset.storage.sse": {"type": "KMS"}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.dataset.storage.sse: Invalid value: "object": keyId goes with type KMS, and only with it',
+    ),
+    Wrong(
+        "budget",
+        {"spec.dataset.storage.sse": {"type": "AES256", "keyId": "k"}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.dataset.storage.sse: Invalid value: "object": keyId goes with type KMS, and only with it',
     ),
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cluster.fixtures import ObjectStore
 from faults.proxy import Proxy
 from palimpsest.ledger import Journal
-from palimpsest.storage import NotFound, S3Store, StoreConfig
+from palimpsest.storage import AccessKeys, NotFound, S3Store, StoreConfig
 from palimpsest.storage.s3 import READ_ATTEMPTS, READ_TIMEOUT_SECONDS
 from unit.ledger.folder_store import DATA, LIMIT, ORDER
 
@@ -28,10 +28,9 @@ def config(
         "us-east-1",
         True,
         None,
-        keys.access_key,
-        keys.secret_key,
-        read_timeout,
-        read_attempts,
+        AccessKeys(keys.access_key, keys.secret_key),
+        read_timeout=read_timeout,
+        read_attempts=read_attempts,
     )
 
 

@@ -9,6 +9,7 @@ from integration.ledger.ground import config, opened
 from palimpsest.ledger import Journal
 from palimpsest.storage import (
     AccessDenied,
+    AccessKeys,
     ConditionalWritesUnsupported,
     NotFound,
     S3Store,
@@ -69,11 +70,13 @@ def test_objects_come_back_as_they_went(object_store: ObjectStore, tmp_path: Pat
 
 def test_failures_name_the_place_and_the_remedy(object_store: ObjectStore) -> None:
     keys = object_store.credentials["operator"]
-    wrong = StoreConfig(object_store.endpoint, "us-east-1", True, None, keys.access_key, "wrong")
+    wrong = StoreConfig(
+        object_store.endpoint, "us-east-1", True, None, AccessKeys(keys.access_key, "wrong")
+    )
     assert "wrong" not in repr(wrong)
     with pytest.raises(AccessDenied, match=r"s3://private/x: .*check the keys"):
         S3Store(wrong).get("s3://private/x")
-    nowhere = StoreConfig("http://127.0.0.1:9", "us-east-1", True, None, "a", "b")
+    nowhere = StoreConfig("http://127.0.0.1:9", "us-east-1", True, None, AccessKeys("a", "b"))
     with pytest.raises(StoreUnavailable, match="endpoint"):
         S3Store(nowhere).put_if_absent("s3://private/x", b"")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from integration.ledger.operations import operate
 from palimpsest.ledger import Denied, Journal
-from palimpsest.storage import S3Store, StoreConfig
+from palimpsest.storage import AccessKeys, S3Store, StoreConfig
 from unit.ledger.folder_store import subject, task, training
 
 # A charge of which the budget of the tests holds seven.
@@ -19,7 +19,10 @@ Json = dict[str, Any]
 
 def warm(settings: Json) -> Callable[[Json], Any]:
     """Clients for all lanes, none connected yet; the function that answers a question."""
-    stores = [S3Store(StoreConfig(**one)) for one in settings["lanes"]]
+    stores = [
+        S3Store(StoreConfig(**{**one, "credentials": AccessKeys(**one["credentials"])}))
+        for one in settings["lanes"]
+    ]
 
     def answer(question: Json) -> Any:
         store = stores[question["lane"]]

@@ -21,7 +21,7 @@ from faults.proxy import Call, Exchange, Fault, Proxy
 from integration.reconcile.harness import Json, World
 from integration.reconcile.kube import Kube, jobs_in
 from integration.reconcile.sequences import DATASETS, GENERATORS, LIMIT, RUNS, Target
-from palimpsest.storage import S3Store, StoreConfig
+from palimpsest.storage import AccessKeys, S3Store, StoreConfig
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ class Ground(World):
                     region="us-east-1",
                     path_style=True,
                     ca_bundle=None,
-                    access_key=keys.access_key,
-                    secret_key=keys.secret_key,
+                    credentials=AccessKeys(keys.access_key, keys.secret_key),
                 )
             )
         return self._stores[account]

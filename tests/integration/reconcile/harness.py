@@ -31,7 +31,7 @@ from palimpsest.api.task import (
     work_digest,
 )
 from palimpsest.ledger.journal import Journal
-from palimpsest.storage import S3Store, StoreConfig
+from palimpsest.storage import AccessKeys, S3Store, StoreConfig
 from securesystemslib.signer import CryptoSigner
 
 CRDS = Path(__file__).parents[3] / "crds"
@@ -264,8 +264,7 @@ class World:
                 region="us-east-1",
                 path_style=True,
                 ca_bundle=None,
-                access_key=keys.access_key,
-                secret_key=keys.secret_key,
+                credentials=AccessKeys(keys.access_key, keys.secret_key),
             )
         )
 

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-from palimpsest.storage import StoreConfig, load_credentials
+from palimpsest.storage import StoreConfig, load_keys
 
 
 def test_a_mounted_secret_is_read(tmp_path: Path) -> None:
     (tmp_path / "AWS_ACCESS_KEY_ID").write_text("access\n")
     (tmp_path / "AWS_SECRET_ACCESS_KEY").write_text("hidden\n")
-    access, secret = load_credentials(tmp_path)
-    assert (access, secret) == ("access", "hidden")
-    shown = repr(StoreConfig(None, "us-east-1", False, None, access, secret))
+    keys = load_keys(tmp_path)
+    assert (keys.access_key, keys.secret_key) == ("access", "hidden")
+    shown = repr(StoreConfig(None, "us-east-1", False, None, keys))
     assert "hidden" not in shown
     assert "access'" not in shown
 
@@ -23,4 +23,4 @@ def test_a_secret_without_a_key_names_it(content: str | bytes | None, tmp_path: 
         data = content if isinstance(content, bytes) else content.encode()
         (tmp_path / "AWS_SECRET_ACCESS_KEY").write_bytes(data)
     with pytest.raises(ValueError, match="AWS_SECRET_ACCESS_KEY"):
-        load_credentials(tmp_path)
+        load_keys(tmp_path)

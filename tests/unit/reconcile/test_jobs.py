@@ -10,18 +10,22 @@ from palimpsest.api.common import Compute, ResourceRequirements
 from palimpsest.api.outcomes import Outcome
 from palimpsest.api.task import (
     HistogramParameters,
+    MountedKeys,
     Output,
     SampleParameters,
     StoreAccess,
     Subject,
     Task,
+    WebIdentity,
 )
 from palimpsest.reconcile import jobs
 from palimpsest.reconcile.observed import Meta, Settings
 
 META = Meta("SyntheticDataset", "assistants", "questions", "uid-1", 1, deleting=False)
 SETTINGS = Settings(stage_image="stage@sha256:" + "0" * 64, cluster="c1")
-STORE = StoreAccess(endpoint="http://s3", region="r", path_style=True, credentials="keys")
+STORE = StoreAccess(
+    endpoint="http://s3", region="r", path_style=True, credentials=MountedKeys(secret="keys")
+)
 HISTOGRAM = HistogramParameters(records=100, noise_multiplier="10", restarts=5)
 SAMPLE = SampleParameters(
     count=10, shards=3, batch_size=2, temperature="1.0", top_p="0.9", max_length=8
@@ -118,11 +122,11 @@ def test_every_attempt_is_found_by_what_all_attempts_share(name: str) -> None:
     assert not any(one.startswith(shared) for one in (jobs.job_name(name, "train", digest, 1),))
 
 
-def observed(condition: dict[str, str] | None) -> Any:
+def observed(condition: dict[str, str] | None, **spec: Any) -> Any:
     return jobs.observe_job(
         {
             "metadata": {"namespace": "n", "name": "j", "labels": {jobs.LABEL_STAGE: "train"}},
-            "spec": {},
+            "spec": spec,
             "status": {"conditions": [condition] if condition else []},
         },
         (),
@@ -144,6 +148,12 @@ def test_the_failure_is_read_from_the_rule_that_matched(message: str, failure: s
     assert (seen.state, seen.failure) == ("Failed", failure)
 
 
+def test_outside_custody_the_rules_are_others() -> None:
+    message = "failed with exit code 70 matching FailJob rule at index 1"
+    failed = {"type": "Failed", "status": "True", "message": message}
+    assert observed(failed, backoffLimitPerIndex=3).failure == "Program"
+
+
 def test_a_condition_that_is_not_true_is_no_condition() -> None:
     assert observed({"type": "Failed", "status": "False"}).state == "Active"
     assert observed({"type": "Complete", "status": "True"}).state == "Succeeded"
@@ -162,3 +172,37 @@ def test_a_condition_that_is_not_true_is_no_condition() -> None:
 )
 def test_only_words_of_the_closed_set_are_read(terminated: Any, outcome: Outcome | None) -> None:
     assert jobs.parse_outcome(terminated) == outcome
+
+
+def test_a_token_is_projected_once_an_audience_and_beside_secrets() -> None:
+    role = WebIdentity(role_arn="arn:aws:iam::1:role/r", audience="sts.test", token_endpoint=None)
+    other = role.model_copy(update={"role_arn": "arn:aws:iam::1:role/s"})
+    stores = {
+        "keys": STORE,
+        "one": STORE.model_copy(update={"credentials": role}),
+        "two": STORE.model_copy(update={"credentials": other}),
+    }
+    given = task(SAMPLE).model_copy(update={"stores": stores})
+    made = jobs.manifest(META, given, "sha256:" + "0" * 64, Compute(), SETTINGS, None, 1)
+    pod = made["spec"]["template"]["spec"]
+    assert [volume for volume in pod["volumes"] if volume["name"].startswith("store-")] == [
+        {
+            "name": "store-0",
+            "projected": {
+                "defaultMode": 0o440,
+                "sources": [
+                    {
+                        "serviceAccountToken": {
+                            "audience": "sts.test",
+                            "expirationSeconds": 3600,
+                            "path": "token",
+                        }
+                    }
+                ],
+            },
+        },
+        {"name": "store-1", "secret": {"secretName": "keys", "defaultMode": 0o440}},
+    ]
+    mounts = [m for m in pod["containers"][0]["volumeMounts"] if m["name"].startswith("store-")]
+    assert [mount["mountPath"].rpartition("/")[2] for mount in mounts] == [role.folder, "keys"]
+    assert not pod["automountServiceAccountToken"]

@@ -16,6 +16,7 @@ from palimpsest.api.task import (
     FileInput,
     Input,
     ModelInput,
+    MountedKeys,
     Output,
     Parameters,
     PrivateInput,
@@ -28,7 +29,7 @@ from palimpsest.api.task import (
 from palimpsest.ledger import DataIdentity, Journal, LimitBody, charge_id
 from palimpsest.ledger import Subject as LedgerSubject
 from palimpsest.privacy.mechanisms import Mechanism
-from palimpsest.storage import S3Store, StoreConfig
+from palimpsest.storage import AccessKeys, S3Store, StoreConfig
 
 FIELD = "question"
 
@@ -59,8 +60,8 @@ class Ground:
         return cls(store.endpoint, folder, keys, f"s3://private/{name}/", records)
 
     def store(self, account: str) -> S3Store:
-        access, secret = self.keys[account]
-        return S3Store(StoreConfig(self.endpoint, "us-east-1", True, None, access, secret))
+        keys = AccessKeys(*self.keys[account])
+        return S3Store(StoreConfig(self.endpoint, "us-east-1", True, None, keys))
 
     def journal(self) -> Journal:
         return Journal(self.store("operator"), self.data)
@@ -121,7 +122,10 @@ class Ground:
             parameters=parameters,
             stores={
                 bucket: StoreAccess(
-                    endpoint=self.endpoint, region="us-east-1", path_style=True, credentials=secret
+                    endpoint=self.endpoint,
+                    region="us-east-1",
+                    path_style=True,
+                    credentials=MountedKeys(secret=secret),
                 )
                 for bucket in buckets
             },

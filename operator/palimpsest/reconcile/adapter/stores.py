@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
-from palimpsest.api.config import OperatorConfig
+from palimpsest.api.config import OperatorConfig, StoreIdentity
 from palimpsest.api.task import sha256_digest
 from palimpsest.reconcile.observed import Look, StoreTrouble
 from palimpsest.reconcile.plan import Relay
 from palimpsest.storage import (
     AccessDenied,
+    AccessKeys,
     NotFound,
     S3Store,
     StoreConfig,
     StoreError,
-    load_credentials,
+    WebIdentity,
+    load_keys,
 )
 
 LARGEST_OBJECT = 64 * 1024 * 1024
@@ -20,6 +22,12 @@ LARGEST_OBJECT = 64 * 1024 * 1024
 
 class UnknownStoreError(StoreError):
     """The chart's values name no identity of the operator's for this endpoint."""
+
+
+def _credentials(identity: StoreIdentity) -> AccessKeys | WebIdentity:
+    if identity.role_arn is not None and identity.token_file is not None:
+        return WebIdentity(identity.role_arn, Path(identity.token_file), identity.token_endpoint)
+    return load_keys(Path(identity.credentials or ""))
 
 
 class Stores:
@@ -38,15 +46,14 @@ class Stores:
                     f"the operator has no identity for the store {endpoint}: add it to the "
                     "chart's value stores[]"
                 )
-            access_key, secret_key = load_credentials(Path(identity.credentials))
             self._clients[endpoint] = S3Store(
                 StoreConfig(
                     endpoint=identity.endpoint,
                     region=identity.region,
                     path_style=identity.path_style,
                     ca_bundle=identity.ca_bundle,
-                    access_key=access_key,
-                    secret_key=secret_key,
+                    credentials=_credentials(identity),
+                    encryption=identity.sse,
                 )
             )
         return self._clients[endpoint]
