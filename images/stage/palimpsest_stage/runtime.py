@@ -1,5 +1,6 @@
 """What every stage has: its task, its stores, verified public inputs, and one way to publish."""
 
+import errno
 import hashlib
 import json
 import time
@@ -13,6 +14,7 @@ from palimpsest.api.manifest import MANIFEST, MODEL_LISTING, File, Manifest
 from palimpsest.api.task import (
     CREDENTIALS_ROOT,
     SCRATCH,
+    SCRATCH_VARIABLE,
     TOKEN_FILE,
     ArtifactInput,
     ChargeRef,
@@ -99,9 +101,10 @@ class Context:
         self.task = task
         try:
             self.attempt_number = int(environment.get("PALIMPSEST_ATTEMPT", "1"))
+            self._room = float(environment.get(SCRATCH_VARIABLE, "inf"))
             self.shard = int(environment.get("JOB_COMPLETION_INDEX", "0"))
         except ValueError as error:
-            raise InvalidTask("PALIMPSEST_ATTEMPT, JOB_COMPLETION_INDEX: not numbers") from error
+            raise InvalidTask("the pod's environment: not a number") from error
         self.attempt = f"{self.attempt_number}-{environment.get('POD_NAME', 'pod')}"
         self.scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
         self.stores = Stores(
@@ -159,7 +162,7 @@ class Context:
         return path
 
     def model(self, name: str) -> Path:
-        """A model's folder, every file verified. Raises InputMismatch."""
+        """A model's folder, every file verified. Raises InputMismatch, OSError if too large."""
         model = self.input(name, ModelInput)
         store, target = self.stores[model.store], self.folder(f"inputs/{name}")
         listing = _verified(store, f"{model.uri}{MODEL_LISTING}", model.digest)
@@ -167,6 +170,9 @@ class Context:
             files = [File.model_validate(entry) for entry in json.loads(listing)["files"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InputMismatch(f"{name}: {MODEL_LISTING} cannot be read") from error
+        if sum(file.size for file in files) > self._room:
+            # Before records are opened: a pod evicted later would have spent for nothing.
+            raise OSError(errno.ENOSPC, f"{name} is larger than the scratch volume")
         for file in files:
             _download(store, model.uri, file, target)
         return target

@@ -18,6 +18,8 @@ TASK_VARIABLE = "PALIMPSEST_TASK"
 CREDENTIALS_ROOT = "/var/run/secrets/palimpsest/stores"
 TOKEN_FILE = "token"  # noqa: S105 - a file's name
 SCRATCH = "/scratch"
+# Bytes that the scratch volume may hold before the kubelet evicts the pod.
+SCRATCH_VARIABLE = "PALIMPSEST_SCRATCH_BYTES"
 
 
 class MountedKeys(ApiModel):

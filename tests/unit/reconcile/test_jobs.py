@@ -206,3 +206,32 @@ def test_a_token_is_projected_once_an_audience_and_beside_secrets() -> None:
     mounts = [m for m in pod["containers"][0]["volumeMounts"] if m["name"].startswith("store-")]
     assert [mount["mountPath"].rpartition("/")[2] for mount in mounts] == [role.folder, "keys"]
     assert not pod["automountServiceAccountToken"]
+
+
+@pytest.mark.parametrize(
+    ("message", "outcome"),
+    [
+        ('Usage of EmptyDir volume "scratch" exceeds the limit "1Gi". ', Outcome.OUT_OF_RESOURCES),
+        (
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+            Outcome.OUT_OF_RESOURCES,
+        ),
+        (
+            'Container stage exceeded its local ephemeral storage limit "1Gi". ',
+            Outcome.OUT_OF_RESOURCES,
+        ),
+        ("The node was low on resource: ephemeral-storage. ", Outcome.INTERRUPTED),
+    ],
+)
+def test_a_pod_evicted_for_its_own_files_ran_out_of_room(message: str, outcome: Outcome) -> None:
+    told = {"terminated": {"message": '{"outcome": "Interrupted"}', "exitCode": 75}}
+    pod = {
+        "metadata": {"name": "one"},
+        "status": {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": message,
+            "containerStatuses": [{"state": told}],
+        },
+    }
+    assert jobs.observe_pod(pod).outcome == outcome

@@ -11,6 +11,7 @@ from typing import Any
 from cluster.fixtures import ObjectStore
 from palimpsest.api.manifest import Manifest
 from palimpsest.api.task import (
+    SCRATCH_VARIABLE,
     ArtifactInput,
     ChargeRef,
     FileInput,
@@ -167,9 +168,17 @@ class Ground:
             "PALIMPSEST_TERMINATION_LOG": str(home / "termination-log"),
         }
 
-    def start(self, task: Task, attempt: int = 1, program: list[str] | None = None) -> "Running":
-        """Run the stage program in a process of its own."""
+    def start(
+        self,
+        task: Task,
+        attempt: int = 1,
+        program: list[str] | None = None,
+        room: int | None = None,
+    ) -> "Running":
+        """Run the stage program in a process of its own, with `room` bytes of scratch."""
         variables = self.environment(task, attempt)
+        if room is not None:
+            variables[SCRATCH_VARIABLE] = str(room)
         home = Path(variables["PALIMPSEST_SCRATCH"]).parent
         output = home / "output"
         stage = [str(Path(sys.executable).with_name("palimpsest-stage"))]
