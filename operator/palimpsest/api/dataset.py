@@ -21,6 +21,7 @@ from .common import (
     list_map,
     rule,
 )
+from .models import PublicModel
 
 
 class Sampling(ApiModel):
@@ -60,7 +61,7 @@ class Resampling(ApiModel):
 class Annotation(ApiModel):
     """A model that answers the selected instructions."""
 
-    model: ModelRef = Field(description="Causal language model that answers.")
+    model: PublicModel = Field(description="Causal language model that answers.")
     system_prompt: Annotated[str, StringConstraints(max_length=2048)] = Field(
         "", description="Public instructions to the annotating model."
     )

@@ -14,6 +14,7 @@ from palimpsest.api.task import (
     SCRATCH,
     TASK_VARIABLE,
     TOKEN_FILE,
+    HubModelInput,
     SampleParameters,
     Task,
     WebIdentity,
@@ -22,6 +23,7 @@ from palimpsest.api.task import (
 )
 from palimpsest.terms.placement import placed
 
+from . import models
 from .observed import Job, Meta, Pod, Settings
 from .policies import blockage, queueing
 
@@ -160,6 +162,7 @@ def _pod(
     if custodian:
         compute = placed(custodian.compute, compute)
     mounts, volumes = _credentials(task)
+    given = models.access(task, compute, custodian, settings.hub_endpoint)
     container: dict[str, Any] = {
         "name": "stage",
         "image": settings.stage_image,
@@ -172,6 +175,7 @@ def _pod(
             },
             {"name": "PALIMPSEST_ATTEMPT", "value": str(attempt)},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            *given.environment,
         ],
         "resources": compute.resources.model_dump(by_alias=True),
         "securityContext": {
@@ -184,6 +188,7 @@ def _pod(
             {"name": "scratch", "mountPath": SCRATCH},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
             *mounts,
+            *given.mounts,
         ],
     }
     pod: dict[str, Any] = {
@@ -203,6 +208,7 @@ def _pod(
             {"name": "scratch", "emptyDir": {"sizeLimit": compute.scratch}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
             *volumes,
+            *given.volumes,
         ],
     }
     if custodian:
@@ -230,7 +236,7 @@ def _pod(
 
 
 def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Mounts and volumes of what the stores are entered with, each Secret and audience once."""
+    """Mounts and volumes of what stores and hub are entered with, each Secret and audience once."""
     sources: dict[str, dict[str, Any]] = {}
     for store in task.stores.values():
         if isinstance(store.credentials, WebIdentity):
@@ -247,6 +253,10 @@ def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
             }
         else:
             secret = store.credentials.secret
+            sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
+    for one in task.inputs.values():
+        if isinstance(one, HubModelInput) and one.token_secret:
+            secret = one.token_secret
             sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
     mounts: list[dict[str, Any]] = []
     volumes: list[dict[str, Any]] = []

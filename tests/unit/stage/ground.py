@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.fixtures import ObjectStore
-from palimpsest.api.manifest import Manifest
+from palimpsest.api.manifest import File, Manifest
 from palimpsest.api.task import (
     ArtifactInput,
     ChargeRef,
@@ -20,6 +20,7 @@ from palimpsest.api.task import (
     Output,
     Parameters,
     PrivateInput,
+    SelectParameters,
     StoreAccess,
     Subject,
     Task,
@@ -89,6 +90,35 @@ class Ground:
     def push_records(self, lines: list[bytes], name: str = "records.jsonl") -> PrivateInput:
         self.store("root").put(self.data + name, b"".join(line + b"\n" for line in lines))
         return PrivateInput(store="private", uri=self.data, format="JSONL", text_field=FIELD)
+
+    def push_rows(self, name: str, rows: list[dict[str, Any]]) -> ArtifactInput:
+        """Rows as an earlier stage published them."""
+        return self.push_artifact(
+            {name: b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
+        )
+
+    def push_artifact(self, files: dict[str, bytes]) -> ArtifactInput:
+        """Files as an earlier stage published them; a place for each content."""
+        listed = [
+            File(path=f"attempts/1/{name}", digest=sha256_digest(data), size=len(data))
+            for name, data in files.items()
+        ]
+        place = sha256_digest(repr(listed).encode())[7:23]
+        prefix = f"s3://outputs/artifact-{place}/"
+        manifest = Manifest(
+            subject=Subject(namespace="team", kind="SyntheticDataset", name="quick"),
+            task="sha256:" + "0" * 64,
+            parameters=SelectParameters(size=1),
+            inputs={},
+            files=listed,
+            attempt="1",
+        )
+        told = manifest.model_dump_json(by_alias=True).encode()
+        for name, data in files.items():
+            self.store("root").put(f"{prefix}attempts/1/{name}", data)
+        self.store("root").put(f"{prefix}manifest.json", told)
+        uri = f"{prefix}manifest.json"
+        return ArtifactInput(store="outputs", uri=uri, digest=sha256_digest(told))
 
     def artifact(self, output: Output) -> ArtifactInput:
         uri = f"{output.uri}manifest.json"
@@ -167,10 +197,21 @@ class Ground:
             "PALIMPSEST_TERMINATION_LOG": str(home / "termination-log"),
         }
 
-    def start(self, task: Task, attempt: int = 1, program: list[str] | None = None) -> "Running":
-        """Run the stage program in a process of its own."""
-        variables = self.environment(task, attempt)
+    def start(
+        self,
+        task: Task,
+        attempt: int = 1,
+        program: list[str] | None = None,
+        more: dict[str, str] | None = None,
+        secrets: dict[str, dict[str, str]] | None = None,
+    ) -> "Running":
+        """Run the stage program in a process of its own, with `more` in its environment."""
+        variables = self.environment(task, attempt) | (more or {})
         home = Path(variables["PALIMPSEST_SCRATCH"]).parent
+        for name, keys in (secrets or {}).items():
+            (home / "secrets" / name).mkdir()
+            for key, value in keys.items():
+                (home / "secrets" / name / key).write_text(value)
         output = home / "output"
         stage = [str(Path(sys.executable).with_name("palimpsest-stage"))]
         with output.open("wb") as sink:
