@@ -342,6 +342,92 @@ class PrivateCompute(ApiModel):
     )
 
 
+class NodeExpression(ApiModel):
+    """What a node's label must be, as in a pod's spec."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "(self.operator in ['In', 'NotIn']) == "
+                    "(has(self.values) && size(self.values) > 0)",
+                    "values go with operator In and NotIn, at least one, and with no other",
+                )
+            ]
+        }
+    )
+
+    key: ShortText = Field(description="The label's key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
+        description="In, NotIn: one of values, none of them. Exists, DoesNotExist: any, none."
+    )
+    values: list[ShortText] = Field(
+        default_factory=list, max_length=16, description="With In and NotIn."
+    )
+
+    @model_validator(mode="after")
+    def _values_fit_operator(self) -> Self:
+        if (self.operator in ("In", "NotIn")) != bool(self.values):
+            raise ValueError("values go with operator In and NotIn, and with no other")
+        return self
+
+
+class NodeTerm(ApiModel):
+    """Nodes for which all expressions hold."""
+
+    match_expressions: list[NodeExpression] = Field(
+        min_length=1, max_length=8, description="All of them must hold."
+    )
+
+
+class RequiredNodes(ApiModel):
+    """Nodes for which one term holds."""
+
+    node_selector_terms: list[NodeTerm] = Field(
+        min_length=1, max_length=4, description="One of them must hold."
+    )
+
+
+class PreferredNodes(ApiModel):
+    """Nodes that are better than others."""
+
+    weight: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="What it counts against the others, 1 to 100."
+    )
+    preference: NodeTerm = Field(description="The better nodes.")
+
+
+class NodeAffinity(ApiModel):
+    """Nodes by their labels, as in a pod's spec; without fields and numbers (Gt, Lt)."""
+
+    required_during_scheduling_ignored_during_execution: RequiredNodes | None = Field(
+        None, description="Nodes that pods may run on."
+    )
+    preferred_during_scheduling_ignored_during_execution: list[PreferredNodes] = Field(
+        default_factory=list, max_length=4, description="Nodes that they had better run on."
+    )
+
+
+class Affinity(ApiModel):
+    """Where pods go, as in a pod's spec."""
+
+    node_affinity: NodeAffinity = Field(description="Nodes by their labels.")
+
+
+class SpreadConstraint(ApiModel):
+    """How the pods of one Job lie apart, as in a pod's spec; the selector is the operator's."""
+
+    topology_key: ShortText = Field(
+        description="Node label whose values are the places, for example kubernetes.io/hostname."
+    )
+    max_skew: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="By how many pods two places may differ."
+    )
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
+        "ScheduleAnyway", description="What a pod does for which there is no such place."
+    )
+
+
 class Compute(PrivateCompute):
     """Where and with what a stage's pods run. Image, command and volumes are the operator's."""
 
@@ -359,6 +445,16 @@ class Compute(PrivateCompute):
     )
     service_account_name: ObjectName | None = Field(
         None, description="Service account of the pods; they get no API token either way."
+    )
+    affinity: Affinity | None = Field(None, description="Nodes that pods may or had better run on.")
+    topology_spread_constraints: list[SpreadConstraint] = Field(
+        default_factory=list,
+        max_length=4,
+        json_schema_extra=list_map("topologyKey"),
+        description="How the pods of a sharded stage lie apart.",
+    )
+    scheduler_name: ObjectName | None = Field(
+        None, description="Scheduler of the pods; left out: the cluster's own."
     )
 
 

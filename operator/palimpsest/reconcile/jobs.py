@@ -114,7 +114,7 @@ def manifest(
         "completionMode": "Indexed",
         "template": {
             "metadata": {"labels": marks},
-            "spec": _pod(task, compute, settings, custodian, attempt),
+            "spec": _pod(task, compute, settings, custodian, attempt, marks),
         },
     }
     if private:
@@ -157,6 +157,7 @@ def _pod(
     settings: Settings,
     custodian: Custodian | None,
     attempt: int,
+    marks: Mapping[str, str],
 ) -> dict[str, Any]:
     hosting = _hosting(compute, custodian)
     if custodian:
@@ -232,7 +233,24 @@ def _pod(
         pod["priorityClassName"] = compute.priority_class_name
     if compute.runtime_class_name:
         pod["runtimeClassName"] = compute.runtime_class_name
+    if isinstance(compute, Compute) and not custodian:
+        pod |= _elsewhere(compute, marks)
     return pod
+
+
+def _elsewhere(compute: Compute, marks: Mapping[str, str]) -> dict[str, Any]:
+    """Where pods outside custody run, beyond what private ones may ask for."""
+    chosen: dict[str, Any] = {}
+    if compute.affinity:
+        chosen["affinity"] = compute.affinity.model_dump(by_alias=True, exclude_none=True)
+    if compute.topology_spread_constraints:
+        chosen["topologySpreadConstraints"] = [
+            {**each.model_dump(by_alias=True), "labelSelector": {"matchLabels": dict(marks)}}
+            for each in compute.topology_spread_constraints
+        ]
+    if compute.scheduler_name:
+        chosen["schedulerName"] = compute.scheduler_name
+    return chosen
 
 
 def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

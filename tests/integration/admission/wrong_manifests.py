@@ -1098,6 +1098,174 @@ WRONG: tuple[Wrong, ...] = (
         'AlignmentRun in version "v1alpha1" cannot be handled as a AlignmentRun: strict decoding error: unknown field "spec.baseModel.trustRemoteCode"',
     ),
     Wrong(
+        "generator",
+        {
+            "spec.compute": {
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {
+                                    "matchExpressions": [
+                                        {"key": "zone", "operator": "In", "values": ["a"]}
+                                    ]
+                                }
+                            ]
+                        }
+                    }
+                }
+            }
+        },
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.compute.affinity"',
+    ),
+    Wrong(
+        "generator",
+        {"spec.compute": {"schedulerName": "mine"}},
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.compute.schedulerName"',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.compute": {"histogram": {"schedulerName": "mine"}}},
+        'SyntheticDataset in version "v1alpha1" cannot be handled as a SyntheticDataset: strict decoding error: unknown field "spec.compute.histogram.schedulerName"',
+    ),
+    Wrong(
+        "budget",
+        {
+            "spec.custodian.compute": {
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {
+                                    "matchExpressions": [
+                                        {"key": "zone", "operator": "In", "values": ["a"]}
+                                    ]
+                                }
+                            ]
+                        }
+                    }
+                }
+            }
+        },
+        'PrivacyBudget in version "v1alpha1" cannot be handled as a PrivacyBudget: strict decoding error: unknown field "spec.custodian.compute.affinity"',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": []
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Invalid value: 0: spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms in body should have at least 1 items',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [
+                                    {
+                                        "matchExpressions": [
+                                            {"key": "zone", "operator": "In", "values": []}
+                                        ]
+                                    }
+                                ]
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]: Invalid value: "object": values go with operator In and NotIn, at least one, and with no other',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [
+                                    {
+                                        "matchExpressions": [
+                                            {"key": "zone", "operator": "Exists", "values": ["a"]}
+                                        ]
+                                    }
+                                ]
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]: Invalid value: "object": values go with operator In and NotIn, at least one, and with no other',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [
+                                    {
+                                        "matchExpressions": [
+                                            {"key": "zone", "operator": "Gt", "values": ["a"]}
+                                        ]
+                                    }
+                                ]
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator: Unsupported value: "Gt": supported values: "In", "NotIn", "Exists", "DoesNotExist", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.compute": {"sample": {"affinity": {"podAffinity": {}}}}},
+        'SyntheticDataset in version "v1alpha1" cannot be handled as a SyntheticDataset: strict decoding error: unknown field "spec.compute.sample.affinity.podAffinity"',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 0}]}
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.topologySpreadConstraints[0].maxSkew: Invalid value: 0: spec.compute.sample.topologySpreadConstraints[0].maxSkew in body should be greater than or equal to 1',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "topologySpreadConstraints": [{"topologyKey": "zone"}, {"topologyKey": "zone"}]
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.topologySpreadConstraints[1]: Duplicate value: {"topologyKey":"zone"}',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.compute": {"schedulerName": "My Scheduler"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.compute.schedulerName: Invalid value: "My Scheduler": spec.compute.schedulerName in body should match \'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$\'',
+    ),
+    Wrong(
         "alignment",
         {"spec.baseModel.chatTemplate": "{{ messages }}"},
         'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.baseModel is immutable: make another AlignmentRun',
