@@ -183,19 +183,27 @@ class Context:
             fetch(target)
         return target
 
-    def artifact(self, name: str) -> Path:
-        """A folder with an artifact's files by their last names, verified. Raises InputMismatch."""
-        artifact = self.input(name, ArtifactInput)
+    def artifact(self, name: str, *only: str) -> Path:
+        """A folder with an artifact's files by their last names, verified. Raises InputMismatch.
+
+        `only` names those to fetch; left out: all.
+        """
+        artifact, manifest = self.manifest(name)
         store, target = self.stores[artifact.store], self.folder(f"inputs/{name}")
-        data = verified(store, artifact.uri, artifact.digest)
-        try:
-            manifest = Manifest.model_validate_json(data)
-        except ValidationError as error:
-            raise InputMismatch(f"{name}: the manifest cannot be read") from error
         prefix = artifact.uri.removesuffix(MANIFEST)
         for file in manifest.files:
-            download(store, prefix, file, target, flat=True)
+            if not only or file.path.rsplit("/", 1)[-1] in only:
+                download(store, prefix, file, target, flat=True)
         return target
+
+    def manifest(self, name: str) -> tuple[ArtifactInput, Manifest]:
+        """An artifact and its manifest, verified. Raises InputMismatch."""
+        artifact = self.input(name, ArtifactInput)
+        data = verified(self.stores[artifact.store], artifact.uri, artifact.digest)
+        try:
+            return artifact, Manifest.model_validate_json(data)
+        except ValidationError as error:
+            raise InputMismatch(f"{name}: the manifest cannot be read") from error
 
     def file(self, name: str) -> Path:
         """A public file, verified. Raises InputMismatch."""

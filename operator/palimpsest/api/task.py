@@ -208,6 +208,16 @@ class CardParameters(ApiModel):
     guarantee: str
 
 
+class PruneParameters(ApiModel):
+    """Delete the inputs' files from the output's store, but for those named `keep`.
+
+    Their manifests stay: they say what was made, and that it need not be made again.
+    """
+
+    stage: Literal["prune"] = "prune"
+    keep: list[str]
+
+
 class SftParameters(ApiModel):
     """Supervised fine-tuning with LoRA, merged into the base model at the end."""
 
@@ -230,6 +240,7 @@ Parameters = Annotated[
     | SelectParameters
     | AnnotateParameters
     | CardParameters
+    | PruneParameters
     | SftParameters,
     Field(discriminator="stage"),
 ]

@@ -27,6 +27,7 @@ from palimpsest.api.task import (
     Output,
     Parameters,
     PrivateInput,
+    PruneParameters,
     SampleParameters,
     SelectParameters,
     SftParameters,
@@ -41,6 +42,8 @@ from palimpsest.ledger.identity import charge_id
 
 from .observed import Meta
 
+# The cluster stage's file that the card tells of.
+CLUSTERS = "clusters.json"
 DEFAULT_AUDIENCE = "sts.amazonaws.com"
 
 
@@ -341,6 +344,13 @@ class DatasetTasks:
             store = "releases" if name == "histogram" else "outputs"
             inputs |= _artifacts(name, store, artifacts)
         return self._tenant(CardParameters(name=self.meta.name, guarantee=guarantee), inputs)
+
+    def prune(self, spare: dict[str, tuple[ArtifactRef, ...]]) -> StagePlan:
+        """Delete what the card is not made from; `spare` maps an input's name to artifacts."""
+        inputs: dict[str, Input] = {}
+        for name, artifacts in spare.items():
+            inputs |= _artifacts(name, "outputs", artifacts)
+        return self._tenant(PruneParameters(keep=[CLUSTERS]), inputs)
 
 
 # A restart of the histogram costs nothing: the first noisy counts ever stored are the only ones

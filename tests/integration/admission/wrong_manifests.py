@@ -1266,6 +1266,16 @@ WRONG: tuple[Wrong, ...] = (
         'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.compute.schedulerName: Invalid value: "My Scheduler": spec.compute.schedulerName in body should match \'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$\'',
     ),
     Wrong(
+        "dataset",
+        {"spec.retainIntermediates": "no"},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.retainIntermediates: Invalid value: "string": spec.retainIntermediates in body must be of type boolean: "string", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "generator",
+        {"spec.retainIntermediates": False},
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.retainIntermediates"',
+    ),
+    Wrong(
         "alignment",
         {"spec.baseModel.chatTemplate": "{{ messages }}"},
         'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.baseModel is immutable: make another AlignmentRun',
