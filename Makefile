@@ -69,7 +69,8 @@ e2e: ground venv ## The pipeline with a tiny model on a real node, and a few fau
 
 .PHONY: e2e-full
 e2e-full: e2e ## Every test that is too long for CI, and the ledger's on two makers' stores.
-	$(BIN)/pytest -n 2 -m full tests
+	$(BIN)/pytest tests/e2e -m full
+	$(BIN)/pytest -n 2 -m full tests --ignore tests/e2e
 	$(BIN)/pytest -m "not full" $(LEDGER)
 	$(ON_MINIO) $(LEDGER)
 

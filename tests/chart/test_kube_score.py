@@ -14,16 +14,15 @@ from cluster import toolchain
 
 Json = dict[str, Any]
 OPERATOR, ADMISSION = "Deployment palimpsest-operator", "Deployment palimpsest-admission"
+PODS = (OPERATOR, ADMISSION, "Job palimpsest-uninstall")
 _BY_DIGEST = "images are named by digest: what a node has under it cannot be stale"
 _THROTTLED = "a CPU limit throttles a burst of calibrations that the node has room for"
 _JOBS = "for the pods of Jobs that the operator makes later"
 
 # Of an object, by check.
 EXCEPTED = {
-    (OPERATOR, "container-image-pull-policy"): _BY_DIGEST,
-    (ADMISSION, "container-image-pull-policy"): _BY_DIGEST,
-    (OPERATOR, "container-resources"): _THROTTLED,
-    (ADMISSION, "container-resources"): _THROTTLED,
+    **{(each, "container-image-pull-policy"): _BY_DIGEST for each in PODS},
+    **{(each, "container-resources"): _THROTTLED for each in PODS},
     (ADMISSION, "deployment-has-host-podantiaffinity"): "topologySpreadConstraints spread the pods",
     ("NetworkPolicy palimpsest-default-deny", "networkpolicy-targets-pod"): _JOBS,
     ("NetworkPolicy palimpsest-egress", "networkpolicy-targets-pod"): _JOBS,

@@ -362,3 +362,28 @@ def test_wrong_values_are_refused_by_name(given: Json, part: str) -> None:
     assert done.returncode != 0
     # helm writes paths as /stores/0/endpoint or stores.0.endpoint, by version.
     assert part in done.stderr or "/" + part.replace(".", "/") in done.stderr, done.stderr
+
+
+def test_the_last_act_of_an_uninstall_is_to_let_resources_go() -> None:
+    hooks = [
+        each
+        for each in rendered(values())
+        if "helm.sh/hook" in (each["metadata"].get("annotations") or {})
+    ]
+    assert {each["metadata"]["annotations"]["helm.sh/hook"] for each in hooks} == {"post-delete"}
+    job = pick(hooks, "Job", "palimpsest-uninstall")
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert [*container["command"], *container["args"]] == [
+        "palimpsest",
+        "uninstall",
+        "--namespace=system",
+    ]
+    rights = [rule for each in hooks for rule in each.get("rules", ())]
+    assert {verb for rule in rights for verb in rule["verbs"]} == {
+        "get",
+        "list",
+        "patch",
+        "create",
+        "update",
+    }
+    assert not any("secrets" in rule["resources"] for rule in rights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,12 +11,10 @@ import pytest
 from demo import install, watch
 from demo.checker.artifacts import verify
 from demo.ground import Ground
-from e2e.conftest import clean, fresh_specs
+from e2e.conftest import PATIENCE_SECONDS, await_, clean, fresh_specs, reason, state
 from e2e.run import Pipeline, bucket_as
 from e2e.specs import BLOCK, RESTARTS, STEPS
 
-SECONDS = 600
-# Most steps of one attempt are still to come when the fault comes.
 TRAINING = "palimpsest.dev/stage=train"
 
 pytestmark = pytest.mark.full
@@ -62,9 +61,9 @@ def test_training_goes_on_after(ground: Ground, fault: Callable[[Pipeline], None
     run = Pipeline(ground, fresh_specs(ground, "bad"), bucket_as(ground, "root"))
     try:
         ground.tools.apply(run.specs.yaml("generator", "dataset", "alignment", "budget"), "all")
-        _await_block(run)
+        await_(lambda: _block_declared(run), "a block of training")
         fault(run)
-        run.resources = watch.until_ready(ground.tools, run.specs.expected, SECONDS)
+        run.resources = watch.until_ready(ground.tools, run.specs.expected, PATIENCE_SECONDS)
         training, histogram = run.replay().charges.values()
         assert (training.state, histogram.state) == ("committed", "committed")
         assert training.attempts == 2
@@ -75,12 +74,41 @@ def test_training_goes_on_after(ground: Ground, fault: Callable[[Pipeline], None
         clean(run)
 
 
-def _await_block(run: Pipeline) -> None:
-    """Until the training has declared its first block."""
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        with suppress(Exception):
-            if any(charge.steps >= BLOCK for charge in run.replay().charges.values()):
-                return
-        time.sleep(0.2)
-    raise AssertionError("no block of training was seen in 180 s")
+def _block_declared(run: Pipeline) -> bool:
+    with suppress(Exception):
+        return any(charge.steps >= BLOCK for charge in run.replay().charges.values())
+    return False
+
+
+def test_a_full_scratch_volume_is_said_and_mended(ground: Ground) -> None:
+    """Of the sample stage: the kubelet evicts its pod, and more room is what helps."""
+    specs = fresh_specs(ground, "full")
+    run = Pipeline(ground, specs, bucket_as(ground, "root"))
+    tools = ground.tools
+    data = json.loads(specs.yaml("dataset"))
+    data["spec"]["sampling"] |= {"count": 20_000, "shards": 1, "batchSize": 64}
+    data["spec"]["compute"] = {"sample": {"scratch": "64Mi"}}
+    try:
+        tools.apply(specs.yaml("generator", "budget") + "\n---\n" + json.dumps(data), "all")
+        await_(lambda: _fill_scratch(run), "a sample pod to fill")
+        await_(lambda: reason(run, "SyntheticDataset") == "OutOfResources", "the eviction")
+        (dataset,) = (r for r in watch.fetch(tools) if r["kind"] == "SyntheticDataset")
+        assert watch.condition(dataset, "Stalled")["status"] == "True"
+        assert "raise spec.compute" in watch.condition(dataset, "Ready")["message"]
+        patch = json.dumps({"spec": {"compute": {"sample": {"scratch": "1Gi"}}}})
+        where = ("-n", install.TENANT, "patch", "syntheticdataset", specs.name)
+        tools.kubectl(*where, "--type=merge", "-p", patch)
+        await_(lambda: state(run, "sample") == "Succeeded", "the sampling")
+    finally:
+        clean(run)
+
+
+def _fill_scratch(run: Pipeline) -> bool:
+    tools, where = run.ground.tools, ("-n", install.TENANT)
+    selector = f"palimpsest.dev/stage=sample,palimpsest.dev/name={run.specs.name}"
+    pods = tools.get("pods", *where, "-l", selector, "--field-selector=status.phase=Running")
+    if not pods["items"]:
+        return False
+    name = pods["items"][0]["metadata"]["name"]
+    fill = ("sh", "-c", "head -c 100M /dev/zero > /scratch/fill")
+    return tools.kubectl(*where, "exec", name, "--", *fill).code == 0

@@ -21,7 +21,7 @@ from typing import IO
 from palimpsest.api.manifest import MODEL_LISTING, File
 from palimpsest.api.task import sha256_digest
 
-from palimpsest_stage.inputs import file_digest
+from palimpsest_stage.inputs import check_room, file_digest
 
 # No download rests this long: its pod is gone.
 ABANDONED_SECONDS = 3600.0
@@ -128,8 +128,12 @@ def _lock_file(place: Path) -> IO[bytes] | None:
     return None
 
 
-def copied(folder: Path, target: Path, digest: str) -> bool:
-    """Copy a model into the empty folder `target`, which stays empty if the copy is not sound."""
+def copied(folder: Path, target: Path, digest: str, room: float) -> bool:
+    """Copy a model into the empty folder `target`, which stays empty if the copy is not sound.
+
+    Raises OSError if it is larger than `room` bytes.
+    """
+    check_room(sum(path.stat().st_size for path in folder.rglob("*")), room)
     with contextlib.suppress(OSError):
         shutil.copytree(folder, target, dirs_exist_ok=True)
         if sound(target, digest):

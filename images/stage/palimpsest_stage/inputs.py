@@ -1,5 +1,6 @@
 """Fetching what is declared by digest, and nothing else."""
 
+import errno
 import hashlib
 from pathlib import Path
 
@@ -14,6 +15,15 @@ def file_digest(path: Path) -> str:
     """`sha256:<hex>` of a file."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_room(size: int, room: float) -> None:
+    """Raises OSError where `size` bytes are too many.
+
+    Before records are opened: a pod evicted later would have spent for nothing.
+    """
+    if size > room:
+        raise OSError(errno.ENOSPC, "a model is larger than the scratch volume")
 
 
 def verified(store: S3Store, uri: str, digest: str) -> bytes:

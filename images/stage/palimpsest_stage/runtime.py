@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from palimpsest.api.task import (
     CLAIMS,
     CREDENTIALS_ROOT,
     SCRATCH,
+    SCRATCH_VARIABLE,
     TOKEN_FILE,
     ArtifactInput,
     ChargeRef,
@@ -103,9 +105,10 @@ class Context:
         self.task = task
         try:
             self.attempt_number = int(environment.get("PALIMPSEST_ATTEMPT", "1"))
+            self._room = float(environment.get(SCRATCH_VARIABLE, "inf"))
             self.shard = int(environment.get("JOB_COMPLETION_INDEX", "0"))
         except ValueError as error:
-            raise InvalidTask("PALIMPSEST_ATTEMPT, JOB_COMPLETION_INDEX: not numbers") from error
+            raise InvalidTask("the pod's environment: not a number") from error
         self.attempt = f"{self.attempt_number}-{environment.get('POD_NAME', 'pod')}"
         self.scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
         credentials = Path(environment.get("PALIMPSEST_CREDENTIALS_ROOT", CREDENTIALS_ROOT))
@@ -163,10 +166,14 @@ class Context:
         return path
 
     def model(self, name: str) -> Path:
-        """A model's folder, not to be written to, every file verified. Raises InputMismatch."""
+        """A model's folder, not to be written to, every file verified.
+
+        Raises InputMismatch, OSError if it is too large for where it must lie.
+        """
         model = self.task.inputs.get(name)
         if isinstance(model, ClaimModelInput):
             return sources.claimed(model, self._claims)
+        fetch: Callable[[Path, float], None]
         if isinstance(model, HubModelInput):
             token = self.stores.credentials / model.token_secret if model.token_secret else None
             fetch = partial(sources.from_hub, model, token)
@@ -174,13 +181,15 @@ class Context:
             fetch = partial(sources.from_store, model, self.stores[model.store])
         else:
             raise InvalidTask(f"inputs: {name} must be given as a model")
-        cached = self._cache.folder(model.digest, fetch) if self._cache else None
+        cached = None
+        if self._cache:
+            cached = self._cache.folder(model.digest, lambda place: fetch(place, math.inf))
         if cached is not None and self.task.charge is None:
             return cached
         target = self.folder(f"inputs/{name}")
         # Beside private data what was checked is what is loaded: scratch is nobody else's.
-        if cached is None or not copied(cached, target, model.digest):
-            fetch(target)
+        if cached is None or not copied(cached, target, model.digest, self._room):
+            fetch(target, self._room)
         return target
 
     def artifact(self, name: str, *only: str) -> Path:

@@ -11,26 +11,28 @@ from palimpsest.storage.model_folder import described, listing, model_files
 
 from palimpsest_stage import hub
 from palimpsest_stage.errors import InputMismatch
-from palimpsest_stage.inputs import download, verified
+from palimpsest_stage.inputs import check_room, download, verified
 
 
-def from_store(model: ModelInput, store: S3Store, target: Path) -> None:
-    """Download the listing and what it lists. Raises InputMismatch."""
+def from_store(model: ModelInput, store: S3Store, target: Path, room: float) -> None:
+    """Download the listing and what it lists. Raises InputMismatch, OSError beyond `room` bytes."""
     told = verified(store, f"{model.uri}{MODEL_LISTING}", model.digest)
     try:
         files = [File.model_validate(entry) for entry in json.loads(told)["files"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputMismatch(f"{model.uri}{MODEL_LISTING} cannot be read") from error
+    check_room(sum(file.size for file in files), room)
     for file in files:
         download(store, model.uri, file, target)
     (target / MODEL_LISTING).write_bytes(told)
 
 
-def from_hub(model: HubModelInput, token: Path | None, target: Path) -> None:
-    """Fetch a commit; `token` is a mounted Secret. Raises InputMismatch, AccessDenied."""
+def from_hub(model: HubModelInput, token: Path | None, target: Path, room: float) -> None:
+    """Fetch a commit; `token` is a mounted Secret. Raises as `from_store`, and AccessDenied."""
     fetched = target.with_name(f"{target.name}-fetched")
     hub.fetch(model, token, fetched)
     told, files = _listed(fetched, model.digest)
+    check_room(sum(file.size for file in files), room)
     for file in files:
         place = target / file.path
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,8 @@ CACHE_VARIABLE = "PALIMPSEST_CACHE"
 CACHE = "/var/cache/palimpsest"
 CLAIMS = "/var/lib/palimpsest/claims"
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - a key's name
+# Bytes that the scratch volume may hold before the kubelet evicts the pod.
+SCRATCH_VARIABLE = "PALIMPSEST_SCRATCH_BYTES"
 
 
 class MountedKeys(ApiModel):

@@ -1,9 +1,12 @@
 """A stage's Job: its manifest, and what a Job's status says. Pure."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
+
+from kubernetes.utils.quantity import parse_quantity
 
 from palimpsest.api import GROUP
 from palimpsest.api.budget import Custodian, CustodyCompute
@@ -12,6 +15,7 @@ from palimpsest.api.outcomes import RETRYABLE_EXIT_CODE, Outcome
 from palimpsest.api.task import (
     CREDENTIALS_ROOT,
     SCRATCH,
+    SCRATCH_VARIABLE,
     TASK_VARIABLE,
     TOKEN_FILE,
     HubModelInput,
@@ -35,6 +39,8 @@ LABEL_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_COMPUTE = f"{GROUP}/compute"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "palimpsest"}
 USER = 65532
+# The kubelet's words when it evicts a pod for more files than its own limits allow.
+_OVERFULL = re.compile(r"exceeds the (total )?limit|exceeded its local ephemeral storage limit")
 # The kubelet renews a token at 80% of its life.
 TOKEN_SECONDS = 3600
 
@@ -175,6 +181,7 @@ def _pod(
                 "value": canonical_json(task.model_dump(by_alias=True)).decode(),
             },
             {"name": "PALIMPSEST_ATTEMPT", "value": str(attempt)},
+            {"name": SCRATCH_VARIABLE, "value": str(int(parse_quantity(compute.scratch)))},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             *given.environment,
         ],
@@ -351,6 +358,9 @@ def observe_pod(pod: Mapping[str, Any], trouble: tuple[str, str] | None = None) 
         trouble = said or trouble
         if state.get("terminated"):
             outcome = parse_outcome(state["terminated"])
+    if status.get("reason") == "Evicted" and _OVERFULL.search(status.get("message") or ""):
+        # Not the node's need but the pod's own files: another pod would fill as fast.
+        outcome = Outcome.OUT_OF_RESOURCES
     return Pod(
         name=pod["metadata"]["name"],
         phase=status.get("phase") or "Pending",

@@ -256,3 +256,32 @@ def test_in_custody_nothing_of_that_can_be_said() -> None:
 
 def test_a_change_of_place_is_worth_another_attempt() -> None:
     assert jobs.compute_digest(PLACED, None) != jobs.compute_digest(Compute(), None)
+
+
+@pytest.mark.parametrize(
+    ("message", "outcome"),
+    [
+        ('Usage of EmptyDir volume "scratch" exceeds the limit "1Gi". ', Outcome.OUT_OF_RESOURCES),
+        (
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+            Outcome.OUT_OF_RESOURCES,
+        ),
+        (
+            'Container stage exceeded its local ephemeral storage limit "1Gi". ',
+            Outcome.OUT_OF_RESOURCES,
+        ),
+        ("The node was low on resource: ephemeral-storage. ", Outcome.INTERRUPTED),
+    ],
+)
+def test_a_pod_evicted_for_its_own_files_ran_out_of_room(message: str, outcome: Outcome) -> None:
+    told = {"terminated": {"message": '{"outcome": "Interrupted"}', "exitCode": 75}}
+    pod = {
+        "metadata": {"name": "one"},
+        "status": {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": message,
+            "containerStatuses": [{"state": told}],
+        },
+    }
+    assert jobs.observe_pod(pod).outcome == outcome

@@ -11,6 +11,7 @@ from typing import Any
 from cluster.fixtures import ObjectStore
 from palimpsest.api.manifest import File, Manifest
 from palimpsest.api.task import (
+    SCRATCH_VARIABLE,
     ArtifactInput,
     ChargeRef,
     FileInput,
@@ -202,16 +203,17 @@ class Ground:
         task: Task,
         attempt: int = 1,
         program: list[str] | None = None,
+        room: int | None = None,
         more: dict[str, str] | None = None,
-        secrets: dict[str, dict[str, str]] | None = None,
     ) -> "Running":
-        """Run the stage program in a process of its own, with `more` in its environment."""
+        """Run the stage program in a process of its own, with `room` bytes of scratch.
+
+        `more` is added to its environment.
+        """
         variables = self.environment(task, attempt) | (more or {})
+        if room is not None:
+            variables[SCRATCH_VARIABLE] = str(room)
         home = Path(variables["PALIMPSEST_SCRATCH"]).parent
-        for name, keys in (secrets or {}).items():
-            (home / "secrets" / name).mkdir()
-            for key, value in keys.items():
-                (home / "secrets" / name / key).write_text(value)
         output = home / "output"
         stage = [str(Path(sys.executable).with_name("palimpsest-stage"))]
         with output.open("wb") as sink:

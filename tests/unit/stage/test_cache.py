@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import signal
 import subprocess
@@ -177,12 +178,14 @@ def test_a_copy_is_what_was_checked_or_nothing(root: Path, origin: Origin, tmp_p
     target = tmp_path / "scratch"
     target.mkdir()
     _flip(folder)
-    assert not copied(folder, target, origin.digest)
+    assert not copied(folder, target, origin.digest, math.inf)
     assert list(target.iterdir()) == []
     _flip(folder)
-    assert copied(folder, target, origin.digest)
+    assert copied(folder, target, origin.digest, math.inf)
     _flip(folder)
     assert sound(target, origin.digest)
+    with pytest.raises(OSError, match="larger than the scratch volume"):
+        copied(folder, tmp_path / "small", origin.digest, 1000)
 
 
 # A pod: fetches slowly, file by file, and says when it has the model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from cluster.fixtures import ObjectStore
 from palimpsest.api.outcomes import EXIT_CODES
 from palimpsest.api.task import (
+    SCRATCH_VARIABLE,
     AnnotateParameters,
     AnyModelInput,
     ClaimModelInput,
@@ -161,7 +163,7 @@ def test_another_model_under_the_same_name_is_refused(
     target = tmp_path / "model"
     target.mkdir()
     with pytest.raises(InputMismatch, match="not the declared one"):
-        from_hub_into(from_hub(digest), None, target)
+        from_hub_into(from_hub(digest), None, target, math.inf)
     assert list(target.iterdir()) == []
 
 
@@ -244,3 +246,7 @@ def test_a_private_stage_takes_its_model_from_the_cache_and_loads_a_copy(
         ground.store("root").delete(uri)
     again = Context(task, ground.environment(task) | {"PALIMPSEST_CACHE": str(cache)})
     assert sound(again.model("base"), model.digest)
+    # Too large for scratch costs nothing here either.
+    small = {"PALIMPSEST_CACHE": str(cache), SCRATCH_VARIABLE: "10000"}
+    with pytest.raises(OSError, match="larger than the scratch volume"):
+        Context(task, ground.environment(task) | small).model("base")

@@ -130,6 +130,13 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_is_charged_for_what_i
     assert kinds(ground).count("start") == 2
 
 
+def test_a_model_larger_than_scratch_costs_nothing(ground: Ground, model_folder: Path) -> None:
+    task = training(ground, model_folder)
+    ended = ground.start(task, room=10_000).wait()
+    assert (ended.outcome, silent(ended)) == ("OutOfResources", True)
+    assert kinds(ground) == ["open", "reserve"]
+
+
 def test_a_lost_checkpoint_ends_the_charge(ground: Ground, model_folder: Path) -> None:
     task = training(ground, model_folder, restarts=3, **SLOW)
     first = ground.start(task)

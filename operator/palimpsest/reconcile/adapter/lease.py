@@ -39,7 +39,7 @@ class Lease:
                 if self._try():
                     return
             except UNANSWERED as error:
-                if getattr(error, "status", None) in (401, 403):
+                if getattr(error, "status", None) in (401, 403, 404):
                     raise  # this does not go by itself
                 log.warning("lease not asked for", extra={"error": type(error).__name__})
                 self._stop.wait(RETRY_SECONDS)
