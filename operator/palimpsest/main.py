@@ -90,6 +90,7 @@ async def _reconcile(
         stage_image=config.stage_image,
         cluster=name,
         image_pull_policy=config.image_pull_policy,
+        hub_endpoint=config.hub_endpoint,
     )
     stores = Stores(config)
     queue: WorkQueue[Key] = WorkQueue()

@@ -116,6 +116,15 @@ def test_the_operator_reads_the_configuration_it_is_given() -> None:
     assert [secrets[mounts[store.credentials]] for store in config.stores] == ["store-a", "store-b"]
 
 
+@pytest.mark.parametrize("endpoint", ["", "https://hub.example.com/mirror"])
+def test_the_hub_is_the_public_one_or_a_mirror(endpoint: str) -> None:
+    config_map = pick(
+        rendered(values(hub={"endpoint": endpoint})), "ConfigMap", "palimpsest-operator"
+    )
+    config = parse_config(config_map["data"]["config.yaml"], "config.yaml")
+    assert config.hub_endpoint == endpoint
+
+
 def test_a_store_may_be_entered_without_keys_by_a_role() -> None:
     pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     role = {

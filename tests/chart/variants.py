@@ -30,5 +30,7 @@ VARIANTS: dict[str, Json] = {
         tenants={"namespaces": ["research"]},
         receipts={"signingKeySecret": "own-key"},
         crds={"keep": False},
+        custody={"namespaces": [{"name": "custody", "cacheClaim": "models"}]},
+        hub={"endpoint": "https://hub.example.com"},
     ),
 }

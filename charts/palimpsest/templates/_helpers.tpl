@@ -32,6 +32,7 @@ system:serviceaccount:{{ .Release.Namespace }}:palimpsest-operator
 stageImage: {{ include "palimpsest.stageImage" . | quote }}
 imagePullPolicy: {{ .Values.images.pullPolicy }}
 cluster: {{ .Values.cluster | quote }}
+hubEndpoint: {{ .Values.hub.endpoint | quote }}
 lease:
   namespace: {{ .Release.Namespace }}
 stores:

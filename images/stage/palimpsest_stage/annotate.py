@@ -14,7 +14,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     """Publish annotated.jsonl: the input's rows with an `answer` each."""
     parameters = context.parameters(AnnotateParameters)
     rows = context.instructions("selected", "pool")
-    model, tokenizer = load_causal(context.model("model"), "bfloat16")
+    model, tokenizer = load_causal(context.model("model"), "bfloat16", parameters.chat_template)
     answers = answer(
         model,
         tokenizer,

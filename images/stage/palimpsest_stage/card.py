@@ -21,7 +21,8 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     parameters = context.parameters(CardParameters)
     rows = context.instructions("data", "selected", "pool")
     extra = {
-        name: _json(context.artifact(name) / file)
+        # The rest of them may be deleted by now.
+        name: _json(context.artifact(name, file) / file)
         for name, file in (("clusters", "clusters.json"), ("histogram", "histogram.json"))
         if name in context.task.inputs
     }

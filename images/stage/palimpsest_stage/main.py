@@ -15,7 +15,13 @@ from types import FrameType
 from typing import Any
 
 from palimpsest.api.outcomes import EXIT_CODES, MESSAGES, Outcome
-from palimpsest.api.task import TASK_VARIABLE, PrivateInput, Task
+from palimpsest.api.task import (
+    TASK_VARIABLE,
+    ClaimModelInput,
+    HubModelInput,
+    PrivateInput,
+    Task,
+)
 from palimpsest.ledger import LedgerError
 from palimpsest.storage import AccessDenied, NotFound, StoreError
 from pydantic import ValidationError
@@ -82,7 +88,10 @@ def run(environment: Mapping[str, str]) -> Outcome:
 
 
 def parse_task(text: str) -> Task:
-    """The task document. Raises InvalidTask unless private input and charge come together."""
+    """The task document. Raises InvalidTask unless private input and charge come together.
+
+    Beside private input there are models of the store alone.
+    """
     try:
         task = Task.model_validate_json(text)
     except ValidationError as error:
@@ -91,6 +100,11 @@ def parse_task(text: str) -> Task:
     expected = task.parameters.stage in ("train", "histogram")
     if expected != bool(private) or expected != (task.charge is not None):
         raise InvalidTask("private input and charge belong to train and histogram, and to no other")
+    elsewhere = [
+        one for one in task.inputs.values() if isinstance(one, HubModelInput | ClaimModelInput)
+    ]
+    if private and elsewhere:
+        raise InvalidTask("beside private input no model comes from a hub or a claim")
     if task.charge and any(one.uri != task.charge.journal for one in private):
         raise InvalidTask("the charge is not to the private input's journal")
     return task

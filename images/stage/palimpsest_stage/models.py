@@ -12,12 +12,14 @@ _SHORT = 128
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def load_causal(folder: Path, precision: str) -> tuple[Any, Any]:
+def load_causal(folder: Path, precision: str, chat_template: str | None = None) -> tuple[Any, Any]:
     """(model, tokenizer) of a causal language model, frozen, in evaluation mode.
 
-    Raises ModelUnsuitable if the folder holds none.
+    `chat_template` replaces the tokenizer's own. Raises ModelUnsuitable if the folder holds no
+    such model, or the template cannot render a turn.
     """
     # Not from the package's root: its lazy loader looks at every module on the way.
+    from jinja2 import TemplateError  # noqa: PLC0415 - it comes with transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - 4 s
 
     try:
@@ -29,6 +31,12 @@ def load_causal(folder: Path, precision: str) -> tuple[Any, Any]:
         raise ModelUnsuitable(f"not a causal language model in safetensors: {error}") from error
     if tokenizer.eos_token_id is None:
         raise ModelUnsuitable("the tokenizer has no end-of-sequence token")
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+        try:
+            tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+        except TemplateError as error:
+            raise ModelUnsuitable(f"chatTemplate: {error}") from error
     return model.eval().requires_grad_(False), tokenizer
 
 

@@ -1,47 +1,51 @@
 """What every stage has: its task, its stores, verified public inputs, and one way to publish."""
 
-import errno
 import hashlib
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from palimpsest.api.manifest import MANIFEST, MODEL_LISTING, File, Manifest
+from palimpsest.api.manifest import MANIFEST, File, Manifest
 from palimpsest.api.task import (
+    CACHE_VARIABLE,
+    CLAIMS,
     CREDENTIALS_ROOT,
     SCRATCH,
     SCRATCH_VARIABLE,
     TOKEN_FILE,
     ArtifactInput,
     ChargeRef,
+    ClaimModelInput,
     FileInput,
+    HubModelInput,
     ModelInput,
     MountedKeys,
     SampleParameters,
     StoreAccess,
     Task,
     canonical_json,
-    sha256_digest,
     work_digest,
 )
 from palimpsest.api.task import WebIdentity as RoleIdentity
 from palimpsest.storage import (
     AccessDenied,
     AccessKeys,
-    NotFound,
     S3Store,
     StoreConfig,
     WebIdentity,
     load_keys,
-    parse_uri,
 )
 from pydantic import ValidationError
 
+from palimpsest_stage import sources
+from palimpsest_stage.cache import ModelCache, copied
 from palimpsest_stage.errors import InputMismatch, InvalidTask
+from palimpsest_stage.inputs import download, file_digest, verified
 
 PROGRESS_SECONDS = 3.0
 
@@ -107,11 +111,11 @@ class Context:
             raise InvalidTask("the pod's environment: not a number") from error
         self.attempt = f"{self.attempt_number}-{environment.get('POD_NAME', 'pod')}"
         self.scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
-        self.stores = Stores(
-            task,
-            Path(environment.get("PALIMPSEST_CREDENTIALS_ROOT", CREDENTIALS_ROOT)),
-            self.scratch,
-        )
+        credentials = Path(environment.get("PALIMPSEST_CREDENTIALS_ROOT", CREDENTIALS_ROOT))
+        self.stores = Stores(task, credentials, self.scratch)
+        self._claims = Path(environment.get("PALIMPSEST_CLAIMS", CLAIMS))
+        cache = environment.get(CACHE_VARIABLE)
+        self._cache = ModelCache(Path(cache)) if cache else None
         self.prefix = task.output.uri
         if isinstance(task.parameters, SampleParameters):
             if self.shard >= task.parameters.shards:
@@ -162,40 +166,59 @@ class Context:
         return path
 
     def model(self, name: str) -> Path:
-        """A model's folder, every file verified. Raises InputMismatch, OSError if too large."""
-        model = self.input(name, ModelInput)
-        store, target = self.stores[model.store], self.folder(f"inputs/{name}")
-        listing = _verified(store, f"{model.uri}{MODEL_LISTING}", model.digest)
-        try:
-            files = [File.model_validate(entry) for entry in json.loads(listing)["files"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputMismatch(f"{name}: {MODEL_LISTING} cannot be read") from error
-        if sum(file.size for file in files) > self._room:
-            # Before records are opened: a pod evicted later would have spent for nothing.
-            raise OSError(errno.ENOSPC, f"{name} is larger than the scratch volume")
-        for file in files:
-            _download(store, model.uri, file, target)
+        """A model's folder, not to be written to, every file verified.
+
+        Raises InputMismatch, OSError if it is too large for where it must lie.
+        """
+        model = self.task.inputs.get(name)
+        if isinstance(model, ClaimModelInput):
+            return sources.claimed(model, self._claims)
+        fetch: Callable[[Path, float], None]
+        if isinstance(model, HubModelInput):
+            token = self.stores.credentials / model.token_secret if model.token_secret else None
+            fetch = partial(sources.from_hub, model, token)
+        elif isinstance(model, ModelInput):
+            fetch = partial(sources.from_store, model, self.stores[model.store])
+        else:
+            raise InvalidTask(f"inputs: {name} must be given as a model")
+        cached = None
+        if self._cache:
+            cached = self._cache.folder(model.digest, lambda place: fetch(place, math.inf))
+        if cached is not None and self.task.charge is None:
+            return cached
+        target = self.folder(f"inputs/{name}")
+        # Beside private data what was checked is what is loaded: scratch is nobody else's.
+        if cached is None or not copied(cached, target, model.digest, self._room):
+            fetch(target, self._room)
         return target
 
-    def artifact(self, name: str) -> Path:
-        """A folder with an artifact's files by their last names, verified. Raises InputMismatch."""
-        artifact = self.input(name, ArtifactInput)
+    def artifact(self, name: str, *only: str) -> Path:
+        """A folder with an artifact's files by their last names, verified. Raises InputMismatch.
+
+        `only` names those to fetch; left out: all.
+        """
+        artifact, manifest = self.manifest(name)
         store, target = self.stores[artifact.store], self.folder(f"inputs/{name}")
-        data = _verified(store, artifact.uri, artifact.digest)
-        try:
-            manifest = Manifest.model_validate_json(data)
-        except ValidationError as error:
-            raise InputMismatch(f"{name}: the manifest cannot be read") from error
         prefix = artifact.uri.removesuffix(MANIFEST)
         for file in manifest.files:
-            _download(store, prefix, file, target, flat=True)
+            if not only or file.path.rsplit("/", 1)[-1] in only:
+                download(store, prefix, file, target, flat=True)
         return target
+
+    def manifest(self, name: str) -> tuple[ArtifactInput, Manifest]:
+        """An artifact and its manifest, verified. Raises InputMismatch."""
+        artifact = self.input(name, ArtifactInput)
+        data = verified(self.stores[artifact.store], artifact.uri, artifact.digest)
+        try:
+            return artifact, Manifest.model_validate_json(data)
+        except ValidationError as error:
+            raise InputMismatch(f"{name}: the manifest cannot be read") from error
 
     def file(self, name: str) -> Path:
         """A public file, verified. Raises InputMismatch."""
         file = self.input(name, FileInput)
         path = self.folder("inputs") / name
-        path.write_bytes(_verified(self.stores[file.store], file.uri, file.digest))
+        path.write_bytes(verified(self.stores[file.store], file.uri, file.digest))
         return path
 
     def instructions(self, *names: str) -> list[dict[str, Any]]:
@@ -242,12 +265,6 @@ class Context:
             self.output.put(f"{self.prefix}progress.json", data)
 
 
-def file_digest(path: Path) -> str:
-    """`sha256:<hex>` of a file."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_json(path: Path, value: Any) -> Path:
     """Write a value as readable JSON; returns the path."""
     path.write_text(
@@ -278,27 +295,3 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
 def _base(name: str) -> str:
     head, _, index = name.rpartition("-")
     return head if index.isdigit() else name
-
-
-def _verified(store: S3Store, uri: str, digest: str) -> bytes:
-    try:
-        data = store.get(uri)
-    except NotFound as error:
-        raise InputMismatch(str(error)) from error
-    if sha256_digest(data) != digest:
-        raise InputMismatch(f"{uri} has another digest than declared")
-    return data
-
-
-def _download(store: S3Store, prefix: str, file: File, target: Path, flat: bool = False) -> None:
-    parts = file.path.split("/")
-    if not all(parts) or {".", ".."} & set(parts):
-        raise InputMismatch(f"{file.path}: not a path inside the artifact")
-    path = target / parts[-1] if flat else target.joinpath(*parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        store.download_file(str(parse_uri(prefix + file.path)), path)
-    except NotFound as error:
-        raise InputMismatch(str(error)) from error
-    if file_digest(path) != file.digest:
-        raise InputMismatch(f"{prefix}{file.path} has another digest than declared")

@@ -27,7 +27,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     if not rows:
         raise DatasetUnsuitable("no row has an answer")
     prompts = read_prompts(context, parameters.evaluation_count)
-    model, tokenizer = load_causal(context.model("base"), "bfloat16")
+    model, tokenizer = load_causal(context.model("base"), "bfloat16", parameters.chat_template)
     before = _answers(model, tokenizer, prompts)
     suit_length(model, parameters.max_length)
 

@@ -14,13 +14,13 @@ from .common import (
     Compute,
     LocalRef,
     Location,
-    ModelRef,
     ShortText,
     StageStatus,
     TtlSeconds,
     immutable,
     list_map,
 )
+from .models import PublicModel
 
 
 class Sft(ApiModel):
@@ -63,7 +63,7 @@ class AlignmentRunSpec(ApiModel):
     dataset_ref: LocalRef = Field(
         description="The SyntheticDataset to train on, of this namespace."
     )
-    base_model: ModelRef = Field(description="The model to align.")
+    base_model: PublicModel = Field(description="The model to align.")
     method: Literal["SFT"] = Field(
         "SFT", description="SFT: supervised fine-tuning on the data set's answers."
     )

@@ -34,7 +34,7 @@ _DELTA = r"^([1-9](\.[0-9]{1,6})?e-[1-9][0-9]?|0\.[0-9]{0,29}[1-9])$"
 QUANTITY = r"^[0-9]{1,9}(\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 _DURATION = r"^[1-9][0-9]{0,5}[smhd]$"
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
-_PREFIX = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$"
+PREFIX = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$"
 _OBJECT = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*[A-Za-z0-9._=+-]+$"
 
 # Decimal strings: binary floats neither survive YAML round trips nor compare exactly in CEL.
@@ -66,8 +66,8 @@ Digest = Annotated[
 ]
 StoreUri = Annotated[
     str,
-    StringConstraints(pattern=_PREFIX, max_length=512),
-    said(_PREFIX, "must be s3://bucket/prefix/ with a slash at the end"),
+    StringConstraints(pattern=PREFIX, max_length=512),
+    said(PREFIX, "must be s3://bucket/prefix/ with a slash at the end"),
 ]
 ObjectUri = Annotated[
     str,

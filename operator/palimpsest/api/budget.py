@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from .base import ApiModel, DeltaDecimal, Duration, ObjectName, PositiveDecimal, StoreUri
 from .common import (
+    ClaimCache,
     CommonStatus,
     LabelMap,
     Location,
@@ -128,6 +129,11 @@ class CustodyCompute(ApiModel):
     )
     image_pull_secrets: list[ObjectName] = Field(
         default_factory=list, max_length=8, description="Secrets to pull the stage's image with."
+    )
+    cache: ClaimCache | None = Field(
+        None,
+        description="Where models are kept from pod to pod, records never; the chart's value "
+        "custody.namespaces[].cacheClaim must name the same claim. Tenants cannot choose one.",
     )
     max_resources: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(
         default_factory=dict,

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from .base import QUANTITY, ApiModel, Digest, ObjectName, StoreUri, said
+from .base import PREFIX, QUANTITY, ApiModel, Digest, ObjectName, StoreUri, said
 
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 Quantity = Annotated[
@@ -26,6 +26,11 @@ LabelMap = Annotated[dict[ShortText, ShortText], Field(max_length=32)]
 def rule(expression: str, message: str) -> dict[str, JsonValue]:
     """A CEL rule of a custom resource's schema."""
     return {"rule": expression, "message": message}
+
+
+def list_map(key: str) -> dict[str, JsonValue]:
+    """Schema extra that makes a list a map by `key` for server-side apply."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
 _ROLE = r"^arn:[a-z0-9-]+:iam:[a-z0-9-]*:[A-Za-z0-9-]*:role/[A-Za-z0-9+=,.@_/-]{1,256}$"
@@ -207,10 +212,21 @@ class Location(ApiModel):
     storage: Storage
 
 
+StoredModelUri = Annotated[
+    str,
+    StringConstraints(pattern=PREFIX, max_length=512),
+    said(
+        PREFIX,
+        "must be s3://bucket/prefix/ with a slash at the end: beside private data there is no way "
+        "to a hub or a claim; bring the model into the store with `palimpsest model push`",
+    ),
+]
+
+
 class ModelRef(ApiModel):
     """A model in a store, pinned by the digest of its palimpsest-model.json."""
 
-    uri: StoreUri = Field(description="s3://bucket/prefix/ that holds the model's files.")
+    uri: StoredModelUri = Field(description="s3://bucket/prefix/ that holds the model's files.")
     digest: Digest = Field(
         description="SHA-256 of the model's palimpsest-model.json, which lists every file's digest."
     )
@@ -249,6 +265,58 @@ class Toleration(ApiModel):
     )
 
 
+_HOST_PATH = r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$"
+
+HostPath = Annotated[
+    str,
+    StringConstraints(pattern=_HOST_PATH, max_length=255),
+    said(_HOST_PATH, "must be an absolute path without a slash at the end, . or .."),
+]
+
+
+class ClaimCache(ApiModel):
+    """A model cache on a PersistentVolumeClaim."""
+
+    claim_name: ObjectName = Field(
+        description="PersistentVolumeClaim of the namespace the pods run in; ReadWriteMany where "
+        "they run on several nodes. Who else writes to it can stop a stage, not deceive it: every "
+        "file is checked at every use."
+    )
+
+
+class ModelCache(ApiModel):
+    """A volume that keeps models, each under its digest."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.claimName) != has(self.hostPath)",
+                    "cache takes either claimName or hostPath",
+                )
+            ]
+        }
+    )
+
+    claim_name: ObjectName | None = Field(
+        None,
+        description="PersistentVolumeClaim of the namespace; ReadWriteMany where pods run on "
+        "several nodes.",
+    )
+    host_path: HostPath | None = Field(
+        None,
+        description="Folder of the node, there already and writable for user 65532. The Pod "
+        "Security standards baseline and restricted forbid it: in a namespace that enforces one "
+        "of them no pod starts.",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.claim_name is None) == (self.host_path is None):
+            raise ValueError("cache takes either claimName or hostPath")
+        return self
+
+
 class PrivateCompute(ApiModel):
     """Where and with what a stage's pods run in custody, within the budget's custodian.compute.
 
@@ -274,9 +342,99 @@ class PrivateCompute(ApiModel):
     )
 
 
+class NodeExpression(ApiModel):
+    """What a node's label must be, as in a pod's spec."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "(self.operator in ['In', 'NotIn']) == "
+                    "(has(self.values) && size(self.values) > 0)",
+                    "values go with operator In and NotIn, at least one, and with no other",
+                )
+            ]
+        }
+    )
+
+    key: ShortText = Field(description="The label's key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
+        description="In, NotIn: one of values, none of them. Exists, DoesNotExist: any, none."
+    )
+    values: list[ShortText] = Field(
+        default_factory=list, max_length=16, description="With In and NotIn."
+    )
+
+    @model_validator(mode="after")
+    def _values_fit_operator(self) -> Self:
+        if (self.operator in ("In", "NotIn")) != bool(self.values):
+            raise ValueError("values go with operator In and NotIn, and with no other")
+        return self
+
+
+class NodeTerm(ApiModel):
+    """Nodes for which all expressions hold."""
+
+    match_expressions: list[NodeExpression] = Field(
+        min_length=1, max_length=8, description="All of them must hold."
+    )
+
+
+class RequiredNodes(ApiModel):
+    """Nodes for which one term holds."""
+
+    node_selector_terms: list[NodeTerm] = Field(
+        min_length=1, max_length=4, description="One of them must hold."
+    )
+
+
+class PreferredNodes(ApiModel):
+    """Nodes that are better than others."""
+
+    weight: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="What it counts against the others, 1 to 100."
+    )
+    preference: NodeTerm = Field(description="The better nodes.")
+
+
+class NodeAffinity(ApiModel):
+    """Nodes by their labels, as in a pod's spec; without fields and numbers (Gt, Lt)."""
+
+    required_during_scheduling_ignored_during_execution: RequiredNodes | None = Field(
+        None, description="Nodes that pods may run on."
+    )
+    preferred_during_scheduling_ignored_during_execution: list[PreferredNodes] = Field(
+        default_factory=list, max_length=4, description="Nodes that they had better run on."
+    )
+
+
+class Affinity(ApiModel):
+    """Where pods go, as in a pod's spec."""
+
+    node_affinity: NodeAffinity = Field(description="Nodes by their labels.")
+
+
+class SpreadConstraint(ApiModel):
+    """How the pods of one Job lie apart, as in a pod's spec; the selector is the operator's."""
+
+    topology_key: ShortText = Field(
+        description="Node label whose values are the places, for example kubernetes.io/hostname."
+    )
+    max_skew: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="By how many pods two places may differ."
+    )
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
+        "ScheduleAnyway", description="What a pod does for which there is no such place."
+    )
+
+
 class Compute(PrivateCompute):
     """Where and with what a stage's pods run. Image, command and volumes are the operator's."""
 
+    cache: ModelCache | None = Field(
+        None,
+        description="Where models are kept from pod to pod; left out: each pod fetches its own.",
+    )
     queue_name: ObjectName | None = Field(
         None,
         description="Kueue LocalQueue of the namespace: Jobs are made suspended and start when it "
@@ -287,6 +445,16 @@ class Compute(PrivateCompute):
     )
     service_account_name: ObjectName | None = Field(
         None, description="Service account of the pods; they get no API token either way."
+    )
+    affinity: Affinity | None = Field(None, description="Nodes that pods may or had better run on.")
+    topology_spread_constraints: list[SpreadConstraint] = Field(
+        default_factory=list,
+        max_length=4,
+        json_schema_extra=list_map("topologyKey"),
+        description="How the pods of a sharded stage lie apart.",
+    )
+    scheduler_name: ObjectName | None = Field(
+        None, description="Scheduler of the pods; left out: the cluster's own."
     )
 
 
@@ -397,8 +565,3 @@ def immutable(kind: str, *fields: str) -> list[JsonValue]:
         )
         for field in fields
     ]
-
-
-def list_map(key: str) -> dict[str, JsonValue]:
-    """Schema extra that makes a list a map by `key` for server-side apply."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}

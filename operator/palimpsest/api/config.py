@@ -89,6 +89,9 @@ class OperatorConfig(ApiModel):
     cluster: ShortText = Field(
         "", description="This cluster's name in journals; empty: the UID of namespace kube-system."
     )
+    hub_endpoint: Annotated[str, StringConstraints(max_length=253)] = Field(
+        "", description="URL of the model hub for stages outside custody; empty: huggingface.co."
+    )
     lease: LeaseConfig
     stores: list[StoreIdentity] = Field(min_length=1)
     admission_certificates: AdmissionCertificates | None = Field(

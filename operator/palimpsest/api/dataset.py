@@ -21,6 +21,7 @@ from .common import (
     list_map,
     rule,
 )
+from .models import PublicModel
 
 
 class Sampling(ApiModel):
@@ -60,7 +61,7 @@ class Resampling(ApiModel):
 class Annotation(ApiModel):
     """A model that answers the selected instructions."""
 
-    model: ModelRef = Field(description="Causal language model that answers.")
+    model: PublicModel = Field(description="Causal language model that answers.")
     system_prompt: Annotated[str, StringConstraints(max_length=2048)] = Field(
         "", description="Public instructions to the annotating model."
     )
@@ -144,6 +145,14 @@ class SyntheticDatasetSpec(ApiModel):
     )
     output: Location = Field(
         description="Where the data set goes; its Secret must also read the budget's releases."
+    )
+    retain_intermediates: bool = Field(
+        True,
+        description="false: once the data set is published, a last stage deletes from `output` "
+        "what is neither that nor what its card is made from: the pool, centroids and "
+        "assignments, and the selected instructions where they were annotated. Manifests stay. "
+        "The releases are not touched. What is deleted is not made again: of the same name, only "
+        "the same data set can be applied later.",
     )
     compute: StageCompute = Field(default_factory=StageCompute)
     suspend: bool = Field(False, description="Start no new pod; running ones end first.")

@@ -42,14 +42,21 @@ RETRYABLE_EXIT_CODE = 75
 MESSAGES: dict[Outcome, str] = {
     Outcome.COMPLETED: "The stage finished and published its artifact.",
     Outcome.INTERRUPTED: "The stage was asked to stop; it resumes from its last checkpoint.",
-    Outcome.STORE_UNAVAILABLE: "The object store did not answer; the stage will be tried again.",
+    Outcome.STORE_UNAVAILABLE: (
+        "The object store, or the model hub, did not answer; the stage will be tried again."
+    ),
     Outcome.INVALID_TASK: "The task was refused: do operator and stage image differ in version?",
-    Outcome.INPUT_MISMATCH: "A public input's digest is not the declared one: was it replaced?",
-    Outcome.ACCESS_DENIED: "The object store denied access: check the Secret's keys and policy.",
+    Outcome.INPUT_MISMATCH: (
+        "A public input is not there, or its digest is not the declared one: was it replaced?"
+    ),
+    Outcome.ACCESS_DENIED: (
+        "The object store, or the model hub, denied access: check the Secret's keys and policy."
+    ),
     Outcome.CHARGE_REFUSED: "The journal accepts no further start or block for this charge.",
     Outcome.MODEL_UNSUITABLE: (
         "The model cannot be used here: it must be a causal language model in safetensors whose "
-        "linear layers include the adapters' targets."
+        "linear layers include the adapters' targets; to answer or to be aligned it needs a chat "
+        "template (chatTemplate)."
     ),
     Outcome.DATASET_UNSUITABLE: (
         "No example can be learnt from: the data set has no answers (spec.annotation), or none "

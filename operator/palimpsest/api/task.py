@@ -18,6 +18,10 @@ TASK_VARIABLE = "PALIMPSEST_TASK"
 CREDENTIALS_ROOT = "/var/run/secrets/palimpsest/stores"
 TOKEN_FILE = "token"  # noqa: S105 - a file's name
 SCRATCH = "/scratch"
+CACHE_VARIABLE = "PALIMPSEST_CACHE"
+CACHE = "/var/cache/palimpsest"
+CLAIMS = "/var/lib/palimpsest/claims"
+HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - a key's name
 # Bytes that the scratch volume may hold before the kubelet evicts the pod.
 SCRATCH_VARIABLE = "PALIMPSEST_SCRATCH_BYTES"
 
@@ -67,6 +71,28 @@ class ModelInput(ApiModel):
     digest: Digest
 
 
+class HubModelInput(ApiModel):
+    """A commit of a hub's repository; the digest is of the listing of its files.
+
+    `token_secret` is mounted as a store's keys are, and has the key HUB_TOKEN.
+    """
+
+    kind: Literal["hub-model"] = "hub-model"
+    repository: str
+    revision: str
+    digest: Digest
+    token_secret: str | None = None
+
+
+class ClaimModelInput(ApiModel):
+    """A folder of a claim that is mounted at CLAIMS/<claim>/; the digest likewise."""
+
+    kind: Literal["claim-model"] = "claim-model"
+    claim: str
+    path: str
+    digest: Digest
+
+
 class ArtifactInput(ApiModel):
     """An earlier stage's artifact: the URI and digest of its manifest."""
 
@@ -95,8 +121,9 @@ class PrivateInput(ApiModel):
     text_field: str
 
 
+AnyModelInput = ModelInput | HubModelInput | ClaimModelInput
 Input = Annotated[
-    ModelInput | ArtifactInput | FileInput | PrivateInput, Field(discriminator="kind")
+    AnyModelInput | ArtifactInput | FileInput | PrivateInput, Field(discriminator="kind")
 ]
 
 
@@ -170,6 +197,7 @@ class AnnotateParameters(ApiModel):
 
     stage: Literal["annotate"] = "annotate"
     system_prompt: str
+    chat_template: str | None = None
     max_new_tokens: int
     batch_size: int
 
@@ -182,6 +210,16 @@ class CardParameters(ApiModel):
     guarantee: str
 
 
+class PruneParameters(ApiModel):
+    """Delete the inputs' files from the output's store, but for those named `keep`.
+
+    Their manifests stay: they say what was made, and that it need not be made again.
+    """
+
+    stage: Literal["prune"] = "prune"
+    keep: list[str]
+
+
 class SftParameters(ApiModel):
     """Supervised fine-tuning with LoRA, merged into the base model at the end."""
 
@@ -192,6 +230,7 @@ class SftParameters(ApiModel):
     max_length: int
     lora_rank: int
     evaluation_count: int
+    chat_template: str | None = None
     guarantee: str
 
 
@@ -203,6 +242,7 @@ Parameters = Annotated[
     | SelectParameters
     | AnnotateParameters
     | CardParameters
+    | PruneParameters
     | SftParameters,
     Field(discriminator="stage"),
 ]
@@ -248,7 +288,7 @@ def sha256_digest(data: bytes) -> str:
 
 
 def work_digest(subject: Subject, parameters: Parameters, inputs: dict[str, Input]) -> str:
-    """Digest of what a stage computes; where it stores the result and who pays are left out.
+    """Digest of what a stage computes; how stores are entered and who pays are left out.
 
     The charge's id and the output's place are derived from it, so the same resource applied again
     finds its charge and its artifact.
@@ -259,7 +299,7 @@ def work_digest(subject: Subject, parameters: Parameters, inputs: dict[str, Inpu
                 "subject": subject.model_dump(by_alias=True),
                 "parameters": parameters.model_dump(by_alias=True),
                 "inputs": {
-                    name: value.model_dump(by_alias=True, exclude={"store"})
+                    name: value.model_dump(by_alias=True, exclude={"store", "token_secret"})
                     for name, value in inputs.items()
                 },
             }

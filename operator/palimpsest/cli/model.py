@@ -1,28 +1,23 @@
-"""`palimpsest model push`: put a model's folder where resources can pin it by digest."""
+"""`palimpsest model`: put a model's folder into a store, and say the digest that pins it."""
 
-import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from palimpsest.api.manifest import MODEL_LISTING, File
-from palimpsest.api.task import canonical_json
+from palimpsest.api.task import sha256_digest
 from palimpsest.storage import NotFound, S3Store, StoreError, canonical_prefix
+from palimpsest.storage.model_folder import described, listing, model_files
 
 from .options import access, stores
-
-# Stages load safetensors alone and run no code of a folder: pickles and scripts are of no use to
-# them, and would be a way to bring code to where private records are.
-_LEFT_OUT = {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pkl", ".pt", ".pth", ".py"}
 
 
 @click.group()
 def model() -> None:
-    """Models in the object store, pinned by digest."""
+    """Models, pinned by digest."""
 
 
 @model.command(
@@ -44,14 +39,12 @@ def push(folder: Path, uri: str, output: str, **options: Any) -> None:
         target = canonical_prefix(uri)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="URI") from error
-    chosen = choose(folder)
-    with click.progressbar(chosen, label="hashing", file=sys.stderr) as paths:
-        files = [described(folder, path) for path in paths]
+    files = _hashed(folder)
     try:
         _upload(reach.store(), folder, target, files)
     except StoreError as error:
         raise click.ClickException(str(error)) from error
-    reference = {"uri": target, "digest": _digest(listing(files))}
+    reference = {"uri": target, "digest": sha256_digest(listing(files))}
     if output == "json":
         click.echo(json.dumps(reference))
     else:
@@ -60,43 +53,27 @@ def push(folder: Path, uri: str, output: str, **options: Any) -> None:
             click.echo(f"  {name}: {value}")
 
 
-def choose(folder: Path) -> list[Path]:
-    """The files to push, in order. Raises click.BadParameter where no model is among them."""
-    chosen = sorted(_files(folder))
-    if folder / "config.json" not in chosen:
-        raise click.BadParameter(f"{folder} holds no config.json", param_hint="FOLDER")
-    if not any(path.suffix == ".safetensors" for path in chosen):
-        raise click.BadParameter(
-            f"{folder} holds no *.safetensors; write the weights with "
-            "model.save_pretrained(..., safe_serialization=True)",
-            param_hint="FOLDER",
-        )
-    return chosen
+@model.command(epilog="Example: palimpsest model digest ./SmolLM2-135M")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def digest(folder: Path, output: str) -> None:
+    """Say the digest that pins FOLDER, wherever its files come from.
+
+    The same that `push` says: for a model that stages fetch from a hub (hf://) or find on a volume
+    (pvc://), take it from a copy that you trust.
+    """
+    found = sha256_digest(listing(_hashed(folder)))
+    click.echo(json.dumps({"digest": found}) if output == "json" else found)
 
 
-def described(folder: Path, path: Path) -> File:
-    """A file's line in the listing."""
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return File(
-        path=path.relative_to(folder).as_posix(),
-        digest=f"sha256:{digest}",
-        size=path.stat().st_size,
-    )
-
-
-def listing(files: list[File]) -> bytes:
-    """The bytes whose digest pins the model."""
-    return canonical_json({"files": [file.model_dump() for file in files]})
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        place = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in place.parts)
-        left_out = path.suffix.lower() in _LEFT_OUT or place.as_posix() == MODEL_LISTING
-        if path.is_file() and not hidden and not left_out:
-            yield path
+def _hashed(folder: Path) -> list[File]:
+    """The model's files. Raises click.BadParameter where the folder holds none."""
+    try:
+        chosen = model_files(folder)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="FOLDER") from error
+    with click.progressbar(chosen, label="hashing", file=sys.stderr) as paths:
+        return [described(folder, path) for path in paths]
 
 
 def _upload(store: S3Store, folder: Path, target: str, files: list[File]) -> None:
@@ -121,11 +98,7 @@ def _is_there(store: S3Store, place: str, told: bytes) -> bool:
         return False
     if found != told:
         raise click.ClickException(
-            f"{place} lists another model ({_digest(found)}): resources may be pinned to it; push "
-            "this one under another prefix"
+            f"{place} lists another model ({sha256_digest(found)}): resources may be pinned to "
+            "it; push this one under another prefix"
         )
     return True
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -15,6 +15,7 @@ STAGE_CONDITIONS = {
     "select": "Selected",
     "annotate": "Annotated",
     "card": "Published",
+    "prune": "Pruned",
     "sft": "Aligned",
 }
 
@@ -82,6 +83,8 @@ def conditions(
 def refused(status: dict[str, Any], reason: str, message: str, now: datetime) -> dict[str, Any]:
     """The status (as JSON) of a resource whose Job the API server refused; it is tried again."""
     parsed = [Condition.model_validate(item) for item in status["conditions"]]
+    if any(each.type == "Ready" and each.status == "True" for each in parsed):
+        return status  # what is published stays so, whatever is still to be tidied up
     told = {
         "Ready": Finding("Ready", "False", reason, message),
         "Reconciling": Finding("Reconciling", "True", reason, message),

@@ -33,9 +33,11 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
     steps = _steps(observed, now)
     last = steps[-1]
     verdict, dataset = last.verdict, None
-    if last.settled and last.status.name == "card":
+    card = next((step for step in steps if step.status.name == "card" and step.settled), None)
+    if card:
+        # Whether its intermediates are gone by now is no part of that.
         verdict = Verdict("Ready", "Ready", "The data set is published.")
-        dataset = last.artifacts[0]
+        dataset = card.artifacts[0]
     seconds = observed.dataset.spec.ttl_seconds_after_finished if dataset else None
     ended, due = ttl.finished(observed.jobs, seconds, now)
     previous = observed.dataset.status
@@ -83,7 +85,14 @@ def stage_names(observed: ObservedDataset) -> list[str]:
         *(("cluster", "histogram", "select") if spec.resampling else ()),
         *(("annotate",) if spec.annotation else ()),
         "card",
+        *(("prune",) if _prunes(observed) else ()),
     ]
+
+
+def _prunes(observed: ObservedDataset) -> bool:
+    """Whether there is anything beside the data set to delete, and it is to be."""
+    spec = observed.dataset.spec
+    return not spec.retain_intermediates and bool(spec.resampling or spec.annotation)
 
 
 def _steps(observed: ObservedDataset, now: datetime) -> list[Step]:
@@ -135,6 +144,7 @@ def _walk(
         return
     pool = sample.artifacts
     sources: dict[str, tuple[ArtifactRef, ...]] = {}
+    spare = {"pool": pool}
     instructions = pool
 
     if spec.resampling:
@@ -159,6 +169,7 @@ def _walk(
             return
         instructions = select.artifacts
         sources = {"clusters": cluster.artifacts, "histogram": histogram.artifacts}
+        spare["clusters"] = cluster.artifacts
 
     if spec.annotation:
         annotate = _public(observed, build.annotate(instructions), spec.compute.annotate, now)
@@ -166,9 +177,14 @@ def _walk(
         if not annotate.done:
             return
         sources["data"] = annotate.artifacts
+        if spec.resampling:
+            spare["selected"] = instructions
     else:
         sources["pool" if len(instructions) > 1 else "data"] = instructions
-    yield _public(observed, build.card(sources, budgets.guarantee(budget)), None, now)
+    card = _public(observed, build.card(sources, budgets.guarantee(budget)), None, now)
+    yield card
+    if card.done and _prunes(observed):
+        yield _public(observed, build.prune(spare), None, now)
 
 
 def _public(

@@ -18,6 +18,7 @@ from palimpsest.api.task import (
     SCRATCH_VARIABLE,
     TASK_VARIABLE,
     TOKEN_FILE,
+    HubModelInput,
     SampleParameters,
     Task,
     WebIdentity,
@@ -26,6 +27,7 @@ from palimpsest.api.task import (
 )
 from palimpsest.terms.placement import placed
 
+from . import models
 from .observed import Job, Meta, Pod, Settings
 from .policies import blockage, queueing
 
@@ -118,7 +120,7 @@ def manifest(
         "completionMode": "Indexed",
         "template": {
             "metadata": {"labels": marks},
-            "spec": _pod(task, compute, settings, custodian, attempt),
+            "spec": _pod(task, compute, settings, custodian, attempt, marks),
         },
     }
     if private:
@@ -161,11 +163,13 @@ def _pod(
     settings: Settings,
     custodian: Custodian | None,
     attempt: int,
+    marks: Mapping[str, str],
 ) -> dict[str, Any]:
     hosting = _hosting(compute, custodian)
     if custodian:
         compute = placed(custodian.compute, compute)
     mounts, volumes = _credentials(task)
+    given = models.access(task, compute, custodian, settings.hub_endpoint)
     container: dict[str, Any] = {
         "name": "stage",
         "image": settings.stage_image,
@@ -179,6 +183,7 @@ def _pod(
             {"name": "PALIMPSEST_ATTEMPT", "value": str(attempt)},
             {"name": SCRATCH_VARIABLE, "value": str(int(parse_quantity(compute.scratch)))},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            *given.environment,
         ],
         "resources": compute.resources.model_dump(by_alias=True),
         "securityContext": {
@@ -191,6 +196,7 @@ def _pod(
             {"name": "scratch", "mountPath": SCRATCH},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
             *mounts,
+            *given.mounts,
         ],
     }
     pod: dict[str, Any] = {
@@ -210,6 +216,7 @@ def _pod(
             {"name": "scratch", "emptyDir": {"sizeLimit": compute.scratch}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
             *volumes,
+            *given.volumes,
         ],
     }
     if custodian:
@@ -233,11 +240,28 @@ def _pod(
         pod["priorityClassName"] = compute.priority_class_name
     if compute.runtime_class_name:
         pod["runtimeClassName"] = compute.runtime_class_name
+    if isinstance(compute, Compute) and not custodian:
+        pod |= _elsewhere(compute, marks)
     return pod
 
 
+def _elsewhere(compute: Compute, marks: Mapping[str, str]) -> dict[str, Any]:
+    """Where pods outside custody run, beyond what private ones may ask for."""
+    chosen: dict[str, Any] = {}
+    if compute.affinity:
+        chosen["affinity"] = compute.affinity.model_dump(by_alias=True, exclude_none=True)
+    if compute.topology_spread_constraints:
+        chosen["topologySpreadConstraints"] = [
+            {**each.model_dump(by_alias=True), "labelSelector": {"matchLabels": dict(marks)}}
+            for each in compute.topology_spread_constraints
+        ]
+    if compute.scheduler_name:
+        chosen["schedulerName"] = compute.scheduler_name
+    return chosen
+
+
 def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Mounts and volumes of what the stores are entered with, each Secret and audience once."""
+    """Mounts and volumes of what stores and hub are entered with, each Secret and audience once."""
     sources: dict[str, dict[str, Any]] = {}
     for store in task.stores.values():
         if isinstance(store.credentials, WebIdentity):
@@ -254,6 +278,10 @@ def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
             }
         else:
             secret = store.credentials.secret
+            sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
+    for one in task.inputs.values():
+        if isinstance(one, HubModelInput) and one.token_secret:
+            secret = one.token_secret
             sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
     mounts: list[dict[str, Any]] = []
     volumes: list[dict[str, Any]] = []

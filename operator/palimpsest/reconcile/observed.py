@@ -178,6 +178,7 @@ class Settings:
     stage_image: str
     cluster: str
     image_pull_policy: str = "IfNotPresent"
+    hub_endpoint: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,25 @@ from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage, Stor
 from palimpsest.api.dataset import SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGeneratorSpec
 from palimpsest.api.manifest import MANIFEST
+from palimpsest.api.models import PublicModel
 from palimpsest.api.task import (
     AnnotateParameters,
+    AnyModelInput,
     ArtifactInput,
     CardParameters,
     ChargeRef,
+    ClaimModelInput,
     ClusterParameters,
     FileInput,
     HistogramParameters,
+    HubModelInput,
     Input,
     ModelInput,
     MountedKeys,
     Output,
     Parameters,
     PrivateInput,
+    PruneParameters,
     SampleParameters,
     SelectParameters,
     SftParameters,
@@ -37,6 +42,8 @@ from palimpsest.ledger.identity import charge_id
 
 from .observed import Meta
 
+# The cluster stage's file that the card tells of.
+CLUSTERS = "clusters.json"
 DEFAULT_AUDIENCE = "sts.amazonaws.com"
 
 
@@ -97,6 +104,29 @@ def _credentials(auth: StorageAuth) -> MountedKeys | WebIdentity:
 
 def _model(ref: ModelRef, store: str) -> ModelInput:
     return ModelInput(store=store, uri=ref.uri, digest=ref.digest)
+
+
+# The store of a model that lies elsewhere than the output.
+_MODELS = "models"
+
+
+def _public_model(ref: PublicModel) -> AnyModelInput:
+    """A model outside custody; one of a store is in `_model_stores(ref)`, or with the output."""
+    if ref.revision is not None:
+        return HubModelInput(
+            repository=ref.uri.removeprefix("hf://"),
+            revision=ref.revision,
+            digest=ref.digest,
+            token_secret=ref.token_secret_name,
+        )
+    if ref.scheme == "pvc":
+        claim, _, path = ref.uri.removeprefix("pvc://").partition("/")
+        return ClaimModelInput(claim=claim, path=path, digest=ref.digest)
+    return ModelInput(store=_MODELS if ref.storage else "outputs", uri=ref.uri, digest=ref.digest)
+
+
+def _model_stores(ref: PublicModel) -> dict[str, StoreAccess]:
+    return {_MODELS: _access(ref.storage)} if ref.storage else {}
 
 
 def _artifacts(name: str, store: str, artifacts: tuple[ArtifactRef, ...]) -> dict[str, Input]:
@@ -207,8 +237,14 @@ class DatasetTasks:
             "releases": _access(self.budget.releases.storage, auth),
         }
 
-    def _tenant(self, parameters: Parameters, inputs: dict[str, Input]) -> StagePlan:
-        return _plan(self.meta, parameters, inputs, self._stores(), "outputs", self.spec.output, "")
+    def _tenant(
+        self,
+        parameters: Parameters,
+        inputs: dict[str, Input],
+        more: dict[str, StoreAccess] | None = None,
+    ) -> StagePlan:
+        stores = self._stores() | (more or {})
+        return _plan(self.meta, parameters, inputs, stores, "outputs", self.spec.output, "")
 
     def sample(self, generator: tuple[ArtifactRef, ...]) -> StagePlan:
         """Draw the pool."""
@@ -288,15 +324,17 @@ class DatasetTasks:
         return self._tenant(
             AnnotateParameters(
                 system_prompt=annotation.system_prompt,
+                chat_template=annotation.model.chat_template,
                 max_new_tokens=annotation.max_new_tokens,
                 batch_size=annotation.batch_size,
             ),
             {
-                "model": _model(annotation.model, "outputs"),
+                "model": _public_model(annotation.model),
                 **_artifacts(
                     "pool" if len(instructions) > 1 else "selected", "outputs", instructions
                 ),
             },
+            _model_stores(annotation.model),
         )
 
     def card(self, data: dict[str, tuple[ArtifactRef, ...]], guarantee: str) -> StagePlan:
@@ -306,6 +344,13 @@ class DatasetTasks:
             store = "releases" if name == "histogram" else "outputs"
             inputs |= _artifacts(name, store, artifacts)
         return self._tenant(CardParameters(name=self.meta.name, guarantee=guarantee), inputs)
+
+    def prune(self, spare: dict[str, tuple[ArtifactRef, ...]]) -> StagePlan:
+        """Delete what the card is not made from; `spare` maps an input's name to artifacts."""
+        inputs: dict[str, Input] = {}
+        for name, artifacts in spare.items():
+            inputs |= _artifacts(name, "outputs", artifacts)
+        return self._tenant(PruneParameters(keep=[CLUSTERS]), inputs)
 
 
 # A restart of the histogram costs nothing: the first noisy counts ever stored are the only ones
@@ -318,7 +363,7 @@ def align(
 ) -> StagePlan:
     """Supervised fine-tuning on a published data set."""
     inputs: dict[str, Input] = {
-        "base": _model(spec.base_model, "outputs"),
+        "base": _public_model(spec.base_model),
         "dataset": ArtifactInput(store="datasets", uri=dataset.uri, digest=dataset.digest),
     }
     if spec.evaluation:
@@ -334,12 +379,14 @@ def align(
             max_length=spec.sft.max_length,
             lora_rank=spec.sft.lora_rank,
             evaluation_count=spec.evaluation.count if spec.evaluation else 0,
+            chat_template=spec.base_model.chat_template,
             guarantee=guarantee,
         ),
         inputs,
         {
             "outputs": _access(spec.output.storage),
             "datasets": _access(origin.storage, spec.output.storage.auth),
+            **_model_stores(spec.base_model),
         },
         "outputs",
         spec.output,

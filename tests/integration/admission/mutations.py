@@ -41,6 +41,9 @@ ODD: tuple[Any, ...] = (
     "\u202eepsilon\u0000",
     "\U0001f512" * 40,
     "x" * 5000,
+    "hf://acme/tiny",
+    "pvc://models/tiny/",
+    "c" * 40,
     "24h",
     "8Gi",
     "sha256:" + "a" * 64,
@@ -55,6 +58,10 @@ ODD: tuple[Any, ...] = (
     {"matchLabels": {"a": "b"}},
     [{"uri": "s3://models/generator/", "digest": "sha256:" + "a" * 64}],
     {"default": {"tolerations": [{"operator": "Exists"}]}},
+    {"cache": {"claimName": "models"}},
+    {"default": {"cache": {"hostPath": "/var/cache/models"}}},
+    {"uri": "hf://acme/tiny", "revision": "c" * 40, "digest": "sha256:" + "a" * 64},
+    {"uri": "pvc://models/tiny/", "digest": "sha256:" + "a" * 64},
 )
 
 

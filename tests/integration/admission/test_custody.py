@@ -22,20 +22,22 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Installed:
-    """A release and the custodian's namespace it made."""
+    """A release and the custodians' namespaces it made, one of them without a models' cache."""
 
     plane: ControlPlane
     system: str
     custody: str
+    cacheless: str
 
     @property
     def operator(self) -> str:
         return f"system:serviceaccount:{self.system}:palimpsest-operator"
 
-    def apply(self, manifest: Json, *options: str) -> str:
+    def apply(self, manifest: Json, *options: str, namespace: str = "") -> str:
         text = json.dumps(manifest)
+        where = namespace or self.custody
         return self.plane.kubectl(
-            "create", "-n", self.custody, "-f", "-", *options, stdin=text, check=False
+            "create", "-n", where, "-f", "-", *options, stdin=text, check=False
         )
 
     def may(self, user: str, verb: str, resource: str, namespace: str = "") -> bool:
@@ -63,23 +65,23 @@ class Installed:
 @pytest.fixture(scope="module")
 def installed(control_plane: ControlPlane) -> Iterator[Installed]:
     mark = uuid.uuid4().hex[:6]
-    system, custody = f"system-{mark}", f"custody-{mark}"
+    system, custody, cacheless = (f"{name}-{mark}" for name in ("system", "custody", "cacheless"))
     values = {
         "images": {"operator": STAGE, "stage": STAGE},
         "stores": [{"endpoint": "http://10.0.0.9:9000", "secretName": "store"}],
-        "custody": {"namespaces": [{"name": custody}]},
+        "custody": {"namespaces": [{"name": custody, "cacheClaim": "models"}, {"name": cacheless}]},
         # The definitions are other tests' too, and nothing answers for the Service without a node.
         "crds": {"enabled": False},
         "admission": {"failurePolicy": "Ignore"},
     }
     _helm(control_plane, values, "install", "palimpsest", str(CHART), "-n", system)
-    at = Installed(control_plane, system, custody)
+    at = Installed(control_plane, system, custody, cacheless)
     try:
         _wait_for_policies(at)
         yield at
     finally:
         _helm(control_plane, {}, "uninstall", "palimpsest", "-n", system)
-        control_plane.kubectl("delete", "namespace", system, custody, "--wait=false")
+        control_plane.kubectl("delete", "namespace", system, custody, cacheless, "--wait=false")
 
 
 def _helm(plane: ControlPlane, values: Json, command: str, *arguments: str) -> None:
@@ -204,6 +206,10 @@ def token(audience: str) -> Json:
     return {"serviceAccountToken": {"path": "token", "audience": audience}}
 
 
+def claim(name: str, of: str) -> Json:
+    return {"name": name, "persistentVolumeClaim": {"claimName": of}}
+
+
 IMAGE = {"image": "registry.example/other@sha256:" + "3" * 64}
 NO_HOST = "restricted volume types"
 
@@ -216,17 +222,16 @@ WRONG_SHAPES: list[tuple[Json, str, str]] = [
     ({"containers": [container(), container("sidecar")]}, "have one container", ""),
     ({"initContainers": [container("init")]}, "have no init containers", ""),
     ({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}, "mount emptyDir", NO_HOST),
-    (
-        {"volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": "mine"}}]},
-        "mount emptyDir and Secret volumes",
-        "",
-    ),
-    ({"volumes": [projected(token("https://kubernetes.default.svc"))]}, "and tokens for", ""),
-    ({"volumes": [projected({"serviceAccountToken": {"path": "t"}})]}, "and tokens for", ""),
-    ({"volumes": [projected({"configMap": {"name": "mine"}})]}, "and tokens for", ""),
+    ({"volumes": [claim("claim", "mine")]}, "mount emptyDir and Secret volumes", ""),
+    ({"volumes": [claim("cache", "mine")]}, "that the chart names as their", ""),
+    ({"volumes": [claim("store-0", "models")]}, "that the chart names as their", ""),
+    ({"volumes": [claim("cache", "models"), claim("more", "other")]}, "their namespace's", ""),
+    ({"volumes": [projected(token("https://kubernetes.default.svc"))]}, "tokens for sts", ""),
+    ({"volumes": [projected({"serviceAccountToken": {"path": "t"}})]}, "tokens for sts", ""),
+    ({"volumes": [projected({"configMap": {"name": "mine"}})]}, "tokens for sts", ""),
     (
         {"volumes": [projected(token("sts.amazonaws.com"), {"secret": {"name": "a"}})]},
-        "and tokens for",
+        "tokens for sts",
         "",
     ),
     ({"automountServiceAccountToken": True}, "carry no API token", ""),
@@ -248,6 +253,17 @@ def test_a_token_for_the_store_is_of_the_operators_shape(installed: Installed) -
     """Where workload identity enters the store; the audiences are the chart's."""
     made = job(volumes=[projected(token("sts.amazonaws.com"))])
     assert "created" in installed.apply(made, "--as", installed.operator, "--dry-run=server")
+
+
+def test_of_claims_pods_mount_their_namespaces_cache_alone(installed: Installed) -> None:
+    made = job(volumes=[claim("cache", "models")])
+    dry = ("--as", installed.operator, "--dry-run=server")
+    assert "created" in installed.apply(made, *dry)
+    refused = installed.apply(made, *dry, namespace=installed.cacheless)
+    assert "and the claim that the chart names as their namespace's cacheClaim, only" in refused
+    # Where none is named, none is named "" either.
+    unnamed = job(volumes=[claim("cache", "")])
+    assert "created" not in installed.apply(unnamed, *dry, namespace=installed.cacheless)
 
 
 def test_only_the_job_controller_creates_pods(installed: Installed) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from integration.admission.wrong import Wrong
+from samples import DIGEST
+
+COMMIT = "c" * 40
 
 WRONG: tuple[Wrong, ...] = (
     Wrong(
@@ -118,12 +121,12 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "generator",
         {"spec.baseModel.uri": "https://hub/model"},
-        'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "https://hub/model": spec.baseModel.uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end]',
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "https://hub/model": spec.baseModel.uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end: beside private data there is no way to a hub or a claim; bring the model into the store with `palimpsest model push`]',
     ),
     Wrong(
         "generator",
         {"spec.baseModel.uri": "s3://models/generator"},
-        'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "s3://models/generator": spec.baseModel.uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end]',
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "s3://models/generator": spec.baseModel.uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end: beside private data there is no way to a hub or a claim; bring the model into the store with `palimpsest model push`]',
     ),
     Wrong(
         "generator",
@@ -889,5 +892,393 @@ WRONG: tuple[Wrong, ...] = (
         "budget",
         {"spec.dataset.storage.sse": {"type": "AES256", "keyId": "k"}},
         'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.dataset.storage.sse: Invalid value: "object": keyId goes with type KMS, and only with it',
+    ),
+    Wrong(
+        "generator",
+        {"spec.baseModel.uri": "hf://acme/tiny"},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "hf://acme/tiny": spec.baseModel.uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end: beside private data there is no way to a hub or a claim; bring the model into the store with `palimpsest model push`]',
+    ),
+    Wrong(
+        "generator",
+        {"spec.baseModel.uri": "pvc://models/tiny/"},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "pvc://models/tiny/": spec.baseModel.uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end: beside private data there is no way to a hub or a claim; bring the model into the store with `palimpsest model push`]',
+    ),
+    Wrong(
+        "generator",
+        {"spec.baseModel.revision": COMMIT},
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.baseModel.revision"',
+    ),
+    Wrong(
+        "generator",
+        {"spec.baseModel.chatTemplate": "{{ messages }}"},
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.baseModel.chatTemplate"',
+    ),
+    Wrong(
+        "budget",
+        {"spec.allowedModels.0.uri": "hf://acme/tiny"},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.allowedModels[0].uri: Invalid value: "hf://acme/tiny": spec.allowedModels[0].uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.allowedModels[0].uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end: beside private data there is no way to a hub or a claim; bring the model into the store with `palimpsest model push`]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.resampling.embedder.uri": "hf://acme/tiny"},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.resampling.embedder.uri: Invalid value: "hf://acme/tiny": spec.resampling.embedder.uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.resampling.embedder.uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end: beside private data there is no way to a hub or a claim; bring the model into the store with `palimpsest model push`]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.resampling.embedder.uri": "pvc://models/tiny/"},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.resampling.embedder.uri: Invalid value: "pvc://models/tiny/": spec.resampling.embedder.uri in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$\', spec.resampling.embedder.uri: Invalid value: "string": must be s3://bucket/prefix/ with a slash at the end: beside private data there is no way to a hub or a claim; bring the model into the store with `palimpsest model push`]',
+    ),
+    Wrong(
+        "generator",
+        {"spec.compute": {"cache": {"claimName": "models"}}},
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.compute.cache"',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.compute": {"histogram": {"cache": {"claimName": "models"}}}},
+        'SyntheticDataset in version "v1alpha1" cannot be handled as a SyntheticDataset: strict decoding error: unknown field "spec.compute.histogram.cache"',
+    ),
+    Wrong(
+        "budget",
+        {"spec.custodian.compute": {"cache": {"hostPath": "/var/cache/models"}}},
+        'PrivacyBudget in version "v1alpha1" cannot be handled as a PrivacyBudget: strict decoding error: unknown field "spec.custodian.compute.cache.hostPath"',
+    ),
+    Wrong(
+        "budget",
+        {"spec.custodian.compute": {"cache": {}}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.custodian.compute.cache.claimName: Required value, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "budget",
+        {"spec.custodian.compute": {"cache": {"claimName": "Models"}}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.custodian.compute.cache.claimName: Invalid value: "Models": spec.custodian.compute.cache.claimName in body should match \'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$\'',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.compute": {"default": {"cache": {}}}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.default.cache: Invalid value: "object": cache takes either claimName or hostPath',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "default": {"cache": {"claimName": "models", "hostPath": "/var/cache/models"}}
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.default.cache: Invalid value: "object": cache takes either claimName or hostPath',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.compute": {"default": {"cache": {"hostPath": "var/cache"}}}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.compute.default.cache.hostPath: Invalid value: "var/cache": spec.compute.default.cache.hostPath in body should match \'^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$\', spec.compute.default.cache.hostPath: Invalid value: "string": must be an absolute path without a slash at the end, . or ..]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.compute": {"cache": {"hostPath": "/var/../etc"}}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.compute.cache.hostPath: Invalid value: "/var/../etc": spec.compute.cache.hostPath in body should match \'^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$\', spec.compute.cache.hostPath: Invalid value: "string": must be an absolute path without a slash at the end, . or ..]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.compute": {"cache": {"hostPath": "/"}}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.compute.cache.hostPath: Invalid value: "/": spec.compute.cache.hostPath in body should match \'^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$\', spec.compute.cache.hostPath: Invalid value: "string": must be an absolute path without a slash at the end, . or ..]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.compute": {"cache": {"claimName": ""}}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.compute.cache.claimName: Invalid value: "": spec.compute.cache.claimName in body should be at least 1 chars long',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model": {"uri": "hf://tiny", "revision": COMMIT, "digest": DIGEST}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.model.uri: Invalid value: "hf://tiny": spec.annotation.model.uri in body should match \'(^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$|^hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$|^pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/([A-Za-z0-9_=+-][A-Za-z0-9._=+-]*/)*$)\', spec.annotation.model.uri: Invalid value: "string": must be s3://bucket/prefix/, hf://organisation/name or pvc://claim/path/ (a slash ends the first and the last)]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": {
+                "uri": "hf://acme/tiny/main",
+                "revision": COMMIT,
+                "digest": DIGEST,
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.model.uri: Invalid value: "hf://acme/tiny/main": spec.annotation.model.uri in body should match \'(^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$|^hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$|^pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/([A-Za-z0-9_=+-][A-Za-z0-9._=+-]*/)*$)\', spec.annotation.model.uri: Invalid value: "string": must be s3://bucket/prefix/, hf://organisation/name or pvc://claim/path/ (a slash ends the first and the last)]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": {
+                "uri": "https://huggingface.co/acme/tiny",
+                "revision": COMMIT,
+                "digest": DIGEST,
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.model.uri: Invalid value: "https://huggingface.co/acme/tiny": spec.annotation.model.uri in body should match \'(^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$|^hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$|^pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/([A-Za-z0-9_=+-][A-Za-z0-9._=+-]*/)*$)\', spec.annotation.model: Invalid value: "object": revision goes with hf://, and hf:// with it: the commit to fetch, spec.annotation.model.uri: Invalid value: "string": must be s3://bucket/prefix/, hf://organisation/name or pvc://claim/path/ (a slash ends the first and the last)]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model": {"uri": "hf://acme/tiny", "digest": DIGEST}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.model: Invalid value: "object": revision goes with hf://, and hf:// with it: the commit to fetch',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model": {"uri": "hf://acme/tiny", "revision": "main", "digest": DIGEST}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.model.revision: Invalid value: "main": spec.annotation.model.revision in body should match \'^[0-9a-f]{40}$\', spec.annotation.model.revision: Invalid value: "string": must be a commit, 40 lower-case hexadecimal digits; branches and tags move]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": {
+                "uri": "hf://acme/tiny",
+                "revision": COMMIT,
+                "digest": "latest",
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.model.digest: Invalid value: "latest": spec.annotation.model.digest in body should match \'^sha256:[0-9a-f]{64}$\', spec.annotation.model.digest: Invalid value: "string": must be sha256: and 64 lower-case hexadecimal digits]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model": {"uri": "hf://acme/tiny", "revision": COMMIT}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.model.digest: Required value, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": {
+                "uri": "hf://acme/tiny",
+                "revision": COMMIT,
+                "digest": DIGEST,
+                "storage": {"endpoint": "http://127.0.0.1:9000", "auth": {"secretName": "store"}},
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.model: Invalid value: "object": storage goes with s3:// only: it is where the model lies, if not beside the output',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model.tokenSecretName": "hub"},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.model: Invalid value: "object": tokenSecretName goes with hf:// only',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel": {"uri": "pvc://models", "digest": DIGEST}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "pvc://models": spec.baseModel.uri in body should match \'(^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$|^hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$|^pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/([A-Za-z0-9_=+-][A-Za-z0-9._=+-]*/)*$)\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/, hf://organisation/name or pvc://claim/path/ (a slash ends the first and the last)]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel": {"uri": "pvc://models/../etc/", "digest": DIGEST}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "pvc://models/../etc/": spec.baseModel.uri in body should match \'(^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$|^hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$|^pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/([A-Za-z0-9_=+-][A-Za-z0-9._=+-]*/)*$)\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/, hf://organisation/name or pvc://claim/path/ (a slash ends the first and the last)]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel": {"uri": "pvc://models/tiny", "digest": DIGEST}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.baseModel.uri: Invalid value: "pvc://models/tiny": spec.baseModel.uri in body should match \'(^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$|^hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$|^pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/([A-Za-z0-9_=+-][A-Za-z0-9._=+-]*/)*$)\', spec.baseModel.uri: Invalid value: "string": must be s3://bucket/prefix/, hf://organisation/name or pvc://claim/path/ (a slash ends the first and the last)]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel": {"uri": "pvc://models/tiny/", "revision": COMMIT, "digest": DIGEST}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.baseModel: Invalid value: "object": revision goes with hf://, and hf:// with it: the commit to fetch',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel.revision": COMMIT},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.baseModel: Invalid value: "object": revision goes with hf://, and hf:// with it: the commit to fetch',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel.chatTemplate": ""},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.baseModel.chatTemplate: Invalid value: "": spec.baseModel.chatTemplate in body should be at least 1 chars long',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel.chatTemplate": "x" * 16385},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.baseModel.chatTemplate: Too long: may not be more than 16384 bytes, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel.trustRemoteCode": True},
+        'AlignmentRun in version "v1alpha1" cannot be handled as a AlignmentRun: strict decoding error: unknown field "spec.baseModel.trustRemoteCode"',
+    ),
+    Wrong(
+        "generator",
+        {
+            "spec.compute": {
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {
+                                    "matchExpressions": [
+                                        {"key": "zone", "operator": "In", "values": ["a"]}
+                                    ]
+                                }
+                            ]
+                        }
+                    }
+                }
+            }
+        },
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.compute.affinity"',
+    ),
+    Wrong(
+        "generator",
+        {"spec.compute": {"schedulerName": "mine"}},
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.compute.schedulerName"',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.compute": {"histogram": {"schedulerName": "mine"}}},
+        'SyntheticDataset in version "v1alpha1" cannot be handled as a SyntheticDataset: strict decoding error: unknown field "spec.compute.histogram.schedulerName"',
+    ),
+    Wrong(
+        "budget",
+        {
+            "spec.custodian.compute": {
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {
+                                    "matchExpressions": [
+                                        {"key": "zone", "operator": "In", "values": ["a"]}
+                                    ]
+                                }
+                            ]
+                        }
+                    }
+                }
+            }
+        },
+        'PrivacyBudget in version "v1alpha1" cannot be handled as a PrivacyBudget: strict decoding error: unknown field "spec.custodian.compute.affinity"',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": []
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Invalid value: 0: spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms in body should have at least 1 items',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [
+                                    {
+                                        "matchExpressions": [
+                                            {"key": "zone", "operator": "In", "values": []}
+                                        ]
+                                    }
+                                ]
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]: Invalid value: "object": values go with operator In and NotIn, at least one, and with no other',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [
+                                    {
+                                        "matchExpressions": [
+                                            {"key": "zone", "operator": "Exists", "values": ["a"]}
+                                        ]
+                                    }
+                                ]
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]: Invalid value: "object": values go with operator In and NotIn, at least one, and with no other',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [
+                                    {
+                                        "matchExpressions": [
+                                            {"key": "zone", "operator": "Gt", "values": ["a"]}
+                                        ]
+                                    }
+                                ]
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.compute.sample.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator: Unsupported value: "Gt": supported values: "In", "NotIn", "Exists", "DoesNotExist", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.compute": {"sample": {"affinity": {"podAffinity": {}}}}},
+        'SyntheticDataset in version "v1alpha1" cannot be handled as a SyntheticDataset: strict decoding error: unknown field "spec.compute.sample.affinity.podAffinity"',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 0}]}
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.topologySpreadConstraints[0].maxSkew: Invalid value: 0: spec.compute.sample.topologySpreadConstraints[0].maxSkew in body should be greater than or equal to 1',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.compute": {
+                "sample": {
+                    "topologySpreadConstraints": [{"topologyKey": "zone"}, {"topologyKey": "zone"}]
+                }
+            }
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.compute.sample.topologySpreadConstraints[1]: Duplicate value: {"topologyKey":"zone"}',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.compute": {"schedulerName": "My Scheduler"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.compute.schedulerName: Invalid value: "My Scheduler": spec.compute.schedulerName in body should match \'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$\'',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.retainIntermediates": "no"},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.retainIntermediates: Invalid value: "string": spec.retainIntermediates in body must be of type boolean: "string", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "generator",
+        {"spec.retainIntermediates": False},
+        'PrivateGenerator in version "v1alpha1" cannot be handled as a PrivateGenerator: strict decoding error: unknown field "spec.retainIntermediates"',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.baseModel.chatTemplate": "{{ messages }}"},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.baseModel is immutable: make another AlignmentRun',
+        later=True,
     ),
 )

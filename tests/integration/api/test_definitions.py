@@ -102,6 +102,10 @@ def _unbounded(node: dict[str, Any], path: str) -> Iterator[str]:
         ("privategenerator.spec.training.restarts", "worst case is reserved up front"),
         ("syntheticdataset.spec.resampling.noiseMultiplier", "discrete Gaussian"),
         ("alignmentrun.spec.evaluation.prompts", "never the private data"),
+        ("alignmentrun.spec.baseModel.digest", "no code of the model's is ever run"),
+        ("syntheticdataset.spec.compute.sample.cache.hostPath", "baseline and restricted forbid"),
+        ("syntheticdataset.spec.retainIntermediates", "What is deleted is not made again"),
+        ("privacybudget.spec.custodian.compute.cache", "Tenants cannot choose one"),
     ],
 )
 def test_explain_teaches(api: ControlPlane, field: str, taught: str) -> None:
@@ -227,6 +231,9 @@ CHANGES: list[tuple[samples.Json, str, Any, str]] = [
     (DATASET, "spec.resampling", None, "spec.resampling is immutable"),
     (DATASET, "spec.sampling.count", 4000, "spec.sampling is immutable"),
     (ALIGNMENT, "spec.evaluation", None, "spec.evaluation is immutable"),
+    # Whether intermediates are kept can be said until they are gone, and after.
+    (DATASET, "spec.retainIntermediates", False, ""),
+    (BUDGET, "spec.custodian.compute", {"cache": {"claimName": "models"}}, ""),
 ]
 
 

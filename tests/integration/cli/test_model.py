@@ -138,3 +138,23 @@ def test_keys_that_may_not_write_are_told_so(
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("Error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_the_digest_is_said_without_a_store(
+    object_store: ObjectStore, folder: Path, uri: str
+) -> None:
+    pushed = json.loads(push(object_store, folder, uri, "-o", "json").stdout)["digest"]
+    program = Path(sys.executable).parent / "palimpsest"
+    said = [
+        subprocess.run(
+            [program, "model", "digest", folder, *more], capture_output=True, text=True, check=True
+        ).stdout
+        for more in ((), ("-o", "json"))
+    ]
+    assert said == [f"{pushed}\n", f'{{"digest": "{pushed}"}}\n']
+    (folder / "config.json").unlink()
+    refused = subprocess.run(
+        [program, "model", "digest", folder], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "no config.json" in refused.stderr

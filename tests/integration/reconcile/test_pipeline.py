@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from integration.reconcile.harness import World, task_of
+import json
+
+from integration.reconcile.harness import Json, World, task_of
 from palimpsest.api.outcomes import Outcome
+from palimpsest.api.task import ArtifactInput
 
 PIPELINE: tuple[tuple[str, dict[str, bytes], int], ...] = (
     ("train", {"adapter_model.safetensors": b"adapter"}, 3),
@@ -174,3 +177,71 @@ def test_what_is_missing_is_named_and_recovers(world: World) -> None:
     assert world.jobs(world.custody) == []
     world.plane.kubectl("label", "ns", world.custody, "palimpsest.dev/custody=granted")
     world.job(world.custody, "train")
+
+
+def observed(world: World) -> bool:
+    found = world.get("synds", "questions", world.tenant)
+    return bool(found["status"]["observedGeneration"] == found["metadata"]["generation"])
+
+
+def stages(world: World) -> dict[str, str]:
+    status = world.get("synds", "questions", world.tenant)["status"]
+    return {stage["name"]: stage["state"] for stage in status["stages"]}
+
+
+def test_intermediates_are_deleted_once_the_data_set_is_there_and_never_made_again(
+    world: World,
+) -> None:
+    dataset = world.synthetic_dataset()
+    dataset["spec"]["retainIntermediates"] = False
+    for manifest in (world.privacy_budget(), world.private_generator(), dataset):
+        world.apply(manifest)
+    for stage, files, blocks in PIPELINE[:-1]:
+        world.succeed(stage, files, blocks)
+    world.until("Ready", lambda: world.summary("synds", "questions") == "Ready")
+    prune = world.job(world.tenant, "prune")
+    task = task_of(prune)
+    assert {*task.inputs} == {"pool-0", "pool-1", "clusters", "selected"}
+    # Ready is the data set, not the tidying up, and a failure of that changes nothing.
+    world.end_pods(prune, Outcome.INTERNAL_ERROR)
+    world.until("prune failed", lambda: stages(world).get("prune") == "Failed")
+    assert world.summary("synds", "questions") == "Ready"
+    world.plane.kubectl(
+        "delete", "job", prune["metadata"]["name"], "-n", world.tenant, "--wait=false"
+    )
+
+    def next_attempt() -> Json | None:
+        job = world.job(world.tenant, "prune")
+        return job if job["metadata"]["uid"] != prune["metadata"]["uid"] else None
+
+    # As the stage does it: the files go, the manifests stay.
+    again = world.until("another Job", next_attempt)
+    store = world.store("tenant")
+    for name in task.inputs:
+        given = task.inputs[name]
+        assert isinstance(given, ArtifactInput)
+        for uri in list(store.list(given.uri.removesuffix("manifest.json") + "attempts/")):
+            store.delete(uri)
+    world.publish(again, {})
+    world.end_pods(again, Outcome.COMPLETED)
+    world.until("pruned", lambda: stages(world).get("prune") == "Succeeded")
+
+    # Looked at afresh, by an operator that remembers nothing, without a Job to go by.
+    world.kill()
+    world.plane.kubectl("delete", "jobs", "--all", "-n", world.tenant)
+    changed = json.dumps({"spec": {"ttlSecondsAfterFinished": 86400}})
+    world.plane.kubectl(
+        "patch", "synds", "questions", "-n", world.tenant, "--type=merge", "-p", changed
+    )
+    world.start()
+    world.until("it was looked at", lambda: observed(world))
+    assert stages(world) == dict.fromkeys(stages(world), "Succeeded")
+    assert world.summary("synds", "questions") == "Ready"
+    assert world.jobs(world.tenant) == []
+    # To want them kept by now changes nothing either.
+    dataset["spec"]["retainIntermediates"] = True
+    world.apply(dataset)
+    world.until("it was looked at", lambda: observed(world))
+    assert "prune" not in stages(world)
+    assert world.summary("synds", "questions") == "Ready"
+    assert world.jobs(world.tenant) == []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 from palimpsest.api.common import StageStatus
-from palimpsest.reconcile.conditions import Verdict, conditions
+from palimpsest.reconcile.conditions import Verdict, conditions, refused
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 T1 = datetime(2026, 1, 2, tzinfo=UTC)
@@ -55,3 +56,15 @@ def test_every_stage_has_a_condition_of_its_own() -> None:
 def test_a_message_longer_than_the_schema_allows_is_cut() -> None:
     made = conditions([], Verdict("Stalled", "X", "m" * 5000), [], 1, T0)
     assert len(made[0].message) == 1024
+
+
+@pytest.mark.parametrize(("state", "stays"), [("Ready", True), ("Reconciling", False)])
+def test_a_job_that_is_refused_takes_nothing_back_that_is_published(
+    state: Literal["Ready", "Reconciling"], stays: bool
+) -> None:
+    """The one that deletes intermediates, where a quota has no room for it."""
+    made = conditions([], Verdict(state, "Before", "message"), [], 3, T0)
+    status = {"summary": "Before", "conditions": [each.model_dump(by_alias=True) for each in made]}
+    told = refused(status, "QuotaExceeded", "no room", T1)
+    assert (told == status) == stays
+    assert told["summary"] == ("Before" if stays else "QuotaExceeded")

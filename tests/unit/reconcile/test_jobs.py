@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from palimpsest.api.budget import Custodian
-from palimpsest.api.common import Compute, ResourceRequirements
+from palimpsest.api.common import Compute, PrivateCompute, ResourceRequirements
 from palimpsest.api.outcomes import Outcome
 from palimpsest.api.task import (
     HistogramParameters,
@@ -206,6 +206,56 @@ def test_a_token_is_projected_once_an_audience_and_beside_secrets() -> None:
     mounts = [m for m in pod["containers"][0]["volumeMounts"] if m["name"].startswith("store-")]
     assert [mount["mountPath"].rpartition("/")[2] for mount in mounts] == [role.folder, "keys"]
     assert not pod["automountServiceAccountToken"]
+
+
+PLACED = Compute.model_validate(
+    {
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+                    ]
+                },
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "weight": 10,
+                        "preference": {"matchExpressions": [{"key": "ssd", "operator": "Exists"}]},
+                    }
+                ],
+            }
+        },
+        "topologySpreadConstraints": [{"topologyKey": "kubernetes.io/hostname"}],
+        "schedulerName": "packer",
+    }
+)
+
+
+def test_outside_custody_pods_go_where_they_are_sent_and_lie_apart() -> None:
+    made = job(SAMPLE, None, PLACED)
+    pod = made["spec"]["template"]["spec"]
+    nodes = pod["affinity"]["nodeAffinity"]
+    required = nodes["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert required == [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]
+    (preferred,) = nodes["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["weight"] == 10
+    assert pod["schedulerName"] == "packer"
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    # From one another: not from whatever else a tenant runs there.
+    marks = made["spec"]["template"]["metadata"]["labels"]
+    assert spread["labelSelector"] == {"matchLabels": marks}
+
+
+def test_in_custody_nothing_of_that_can_be_said() -> None:
+    pod = job(HISTOGRAM, Custodian(namespace="custody"), PLACED)["spec"]["template"]["spec"]
+    assert {"affinity", "topologySpreadConstraints", "schedulerName"} & set(pod) == set()
+    private = set(PrivateCompute.model_fields)
+    assert {"affinity", "topology_spread_constraints", "scheduler_name", "cache"} & private == set()
+
+
+def test_a_change_of_place_is_worth_another_attempt() -> None:
+    assert jobs.compute_digest(PLACED, None) != jobs.compute_digest(Compute(), None)
 
 
 @pytest.mark.parametrize(

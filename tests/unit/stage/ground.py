@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.fixtures import ObjectStore
-from palimpsest.api.manifest import Manifest
+from palimpsest.api.manifest import File, Manifest
 from palimpsest.api.task import (
     SCRATCH_VARIABLE,
     ArtifactInput,
@@ -21,6 +21,7 @@ from palimpsest.api.task import (
     Output,
     Parameters,
     PrivateInput,
+    SelectParameters,
     StoreAccess,
     Subject,
     Task,
@@ -90,6 +91,35 @@ class Ground:
     def push_records(self, lines: list[bytes], name: str = "records.jsonl") -> PrivateInput:
         self.store("root").put(self.data + name, b"".join(line + b"\n" for line in lines))
         return PrivateInput(store="private", uri=self.data, format="JSONL", text_field=FIELD)
+
+    def push_rows(self, name: str, rows: list[dict[str, Any]]) -> ArtifactInput:
+        """Rows as an earlier stage published them."""
+        return self.push_artifact(
+            {name: b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
+        )
+
+    def push_artifact(self, files: dict[str, bytes]) -> ArtifactInput:
+        """Files as an earlier stage published them; a place for each content."""
+        listed = [
+            File(path=f"attempts/1/{name}", digest=sha256_digest(data), size=len(data))
+            for name, data in files.items()
+        ]
+        place = sha256_digest(repr(listed).encode())[7:23]
+        prefix = f"s3://outputs/artifact-{place}/"
+        manifest = Manifest(
+            subject=Subject(namespace="team", kind="SyntheticDataset", name="quick"),
+            task="sha256:" + "0" * 64,
+            parameters=SelectParameters(size=1),
+            inputs={},
+            files=listed,
+            attempt="1",
+        )
+        told = manifest.model_dump_json(by_alias=True).encode()
+        for name, data in files.items():
+            self.store("root").put(f"{prefix}attempts/1/{name}", data)
+        self.store("root").put(f"{prefix}manifest.json", told)
+        uri = f"{prefix}manifest.json"
+        return ArtifactInput(store="outputs", uri=uri, digest=sha256_digest(told))
 
     def artifact(self, output: Output) -> ArtifactInput:
         uri = f"{output.uri}manifest.json"
@@ -174,9 +204,13 @@ class Ground:
         attempt: int = 1,
         program: list[str] | None = None,
         room: int | None = None,
+        more: dict[str, str] | None = None,
     ) -> "Running":
-        """Run the stage program in a process of its own, with `room` bytes of scratch."""
-        variables = self.environment(task, attempt)
+        """Run the stage program in a process of its own, with `room` bytes of scratch.
+
+        `more` is added to its environment.
+        """
+        variables = self.environment(task, attempt) | (more or {})
         if room is not None:
             variables[SCRATCH_VARIABLE] = str(room)
         home = Path(variables["PALIMPSEST_SCRATCH"]).parent

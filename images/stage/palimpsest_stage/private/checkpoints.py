@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palimpsest_stage.dp.adam import Moments
-from palimpsest_stage.runtime import file_digest
+from palimpsest_stage.inputs import file_digest
 
 _STATE = "state.json"
 _ADAPTER = "adapter.safetensors"
