@@ -1,0 +1,244 @@
+"""Admission with a journal of a thousand entries behind the budget: how long a user waits."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import count
+from statistics import median, quantiles
+from typing import Any
+from urllib.parse import urlsplit
+
+from faults.apiserver import client_context
+from integration.admission import ground
+from integration.reconcile.harness import World
+from integration.scale import ledgers
+from palimpsest.api.crd import RESOURCES
+
+from bench import standing
+from bench.harness import Benchmark, Pair, Reading
+
+ENTRIES = 1_000
+ASKED = 300
+MOST_MILLISECONDS = 20
+Json = dict[str, Any]
+
+
+class Caller:
+    """One connection that stays open, as the API server keeps its own to the webhook."""
+
+    def __init__(self, held: ExitStack, server: str, context: ssl.SSLContext) -> None:
+        address = urlsplit(server).netloc
+        self._connection = http.client.HTTPSConnection(address, context=context, timeout=30)
+        held.callback(self._connection.close)
+
+    def post(self, path: str, body: Json) -> tuple[Json, float]:
+        """The answer, and the milliseconds from the first byte asked to the last one answered."""
+        data = json.dumps(body).encode()
+        began = time.perf_counter()
+        self._connection.request("POST", path, data, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        text = answer.read()
+        taken = 1000 * (time.perf_counter() - began)
+        assert answer.status in (200, 201, 403), text
+        return json.loads(text), taken
+
+
+class Questions:
+    """Manifests that nobody asked about before: what was computed for one answers no other."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._fresh = count(1)
+
+    def fitting(self) -> Json:
+        """A generator that fits."""
+        return self._generator(f"0.{3 * 10**6 + next(self._fresh)}")
+
+    def overspending(self) -> Json:
+        """A generator that does not: the answer says what would."""
+        number = next(self._fresh)
+        manifest = self._generator(f"7.{number:06d}")
+        manifest["spec"]["training"]["steps"] = 40 + number
+        return manifest
+
+    def dataset(self) -> Json:
+        """A data set with a histogram that fits."""
+        manifest = self._world.synthetic_dataset(f"d-{next(self._fresh)}")
+        manifest["spec"]["resampling"]["noiseMultiplier"] = f"10.{next(self._fresh):06d}"
+        return manifest
+
+    def run(self) -> Json:
+        """An alignment run, which admission looks nothing up for."""
+        return self._world.alignment_run(f"r-{next(self._fresh)}")
+
+    def _generator(self, epsilon: str) -> Json:
+        return self._world.private_generator(f"g-{next(self._fresh)}", epsilon)
+
+
+def _review(manifest: Json) -> Json:
+    """The AdmissionReview that the API server makes of a creation."""
+    group, version = manifest["apiVersion"].split("/")
+    plural = next(each.plural for each in RESOURCES if each.kind == manifest["kind"])
+    kind = {"group": group, "version": version, "kind": manifest["kind"]}
+    resource = {"group": group, "version": version, "resource": plural}
+    metadata = {
+        **manifest["metadata"],
+        "uid": str(uuid.uuid4()),
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "generation": 1,
+    }
+    return {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": str(uuid.uuid4()),
+            "kind": kind,
+            "resource": resource,
+            "requestKind": kind,
+            "requestResource": resource,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "operation": "CREATE",
+            "userInfo": {"username": "kubernetes-admin", "groups": ["system:masters"]},
+            "object": {**manifest, "metadata": metadata},
+            "oldObject": None,
+            "dryRun": False,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+        },
+    }
+
+
+class Bench:
+    """An admission server, alone, and who asks it."""
+
+    def __init__(self, held: ExitStack) -> None:
+        plane, store, folder = standing.without_a_node(held)
+        world = World(plane, store, folder)
+        world.prepare()
+        ledgers.fill(world.store("operator"), world.private, ENTRIES)
+        world.start()
+        try:
+            world.apply(world.privacy_budget(ledgers.EPSILON))
+            world.until("the journal is read", lambda: self._head(world) == ENTRIES - 1, 120)
+            # What data sets are made from.
+            source = world.private_generator()
+            source["spec"]["suspend"] = True
+            world.apply(source)
+        finally:
+            world.kill()
+        authority = ground.Authority()
+        certificates = folder / "certificates"
+        authority.issue(certificates)
+        server = held.enter_context(ground.running(plane.kubeconfig, certificates))
+        ground.eventually(lambda: server.probe("/readyz")[0] == 200, 10, "admission is ready")
+        hook = ground.webhook(server.port, authority.bundle)
+        plane.kubectl("apply", "-f", "-", stdin=json.dumps(hook))
+        self.questions = Questions(world)
+        self._tenant = world.tenant
+        trusted = ssl.create_default_context(cadata=authority.pem)
+        self._admission = Caller(held, f"https://127.0.0.1:{server.port}", trusted)
+        admin = json.loads(plane.kubeconfig.read_text())
+        self._api = Caller(held, plane.server, client_context(admin))
+
+        def asked() -> bool:
+            answer, _ = self.create(self.questions.overspending())
+            return bool(answer["kind"] == "Status")
+
+        ground.eventually(asked, 15, "the API server asks the webhook")
+
+    def ask(self, manifest: Json, allowed: bool = True) -> float:
+        """Milliseconds of a review."""
+        answer, taken = self._admission.post("/validate", _review(manifest))
+        assert answer["response"]["allowed"] is allowed, answer
+        return taken
+
+    def create(self, manifest: Json) -> tuple[Json, float]:
+        """The answer to a creation that is not carried out, and its milliseconds."""
+        plural = next(each.plural for each in RESOURCES if each.kind == manifest["kind"])
+        return self._api.post(
+            f"/apis/{manifest['apiVersion']}/namespaces/{self._tenant}/{plural}?dryRun=All",
+            manifest,
+        )
+
+    @staticmethod
+    def _head(world: World) -> int:
+        status = world.get("privacybudget", world.budget).get("status", {})
+        return int(status.get("head", {}).get("sequence", -1))
+
+
+def _prepare(held: ExitStack) -> Pair:
+    bench = Bench(held)
+    questions = bench.questions
+    kinds: tuple[tuple[str, Callable[[], float]], ...] = (
+        ("granted", lambda: bench.ask(questions.fitting())),
+        ("refused", lambda: bench.ask(questions.overspending(), allowed=False)),
+        ("data set", lambda: bench.ask(questions.dataset())),
+    )
+    rounds: list[dict[str, list[float]]] = []
+
+    def subject() -> float:
+        taken: dict[str, list[float]] = {name: [] for name, _ in kinds}
+        for _ in range(ASKED // len(kinds)):
+            for name, ask in kinds:
+                taken[name].append(ask())
+        rounds.append(taken)
+        return _p99([each for kind in taken.values() for each in kind])
+
+    def baseline() -> float:
+        return _p99([bench.ask(questions.run()) for _ in range(ASKED)])
+
+    def readings() -> Sequence[Reading]:
+        # The first round warmed the server up.
+        taken = {name: [each for one in rounds[1:] for each in one[name]] for name, _ in kinds}
+        everything = [each for kind in taken.values() for each in kind]
+        whole = [
+            bench.create(make())[1]
+            for _ in range(ASKED)
+            for make in (questions.fitting, questions.overspending, questions.dataset)
+        ]
+        medians = ", ".join(f"{name} {median(each):.1f} ms" for name, each in taken.items())
+        return [
+            Reading(
+                "admission",
+                _p99(everything),
+                "ms",
+                MOST_MILLISECONDS,
+                f"99th percentile of {len(everything):,} reviews over one TLS connection, one "
+                f"after another, the budget's journal holding {ENTRIES:,} entries: a third "
+                f"generators that fit, a third that do not, a third data sets (medians: {medians})",
+            ),
+            Reading(
+                "admission-median", median(everything), "ms", None, "the median of the same reviews"
+            ),
+            Reading(
+                "creation",
+                _p99(whole),
+                "ms",
+                MOST_MILLISECONDS,
+                f"99th percentile of {len(whole):,} such creations as a dry run through the real "
+                "API server, all of it",
+            ),
+        ]
+
+    return Pair(subject, baseline, readings)
+
+
+def _p99(taken: Sequence[float]) -> float:
+    return quantiles(taken, n=100, method="inclusive")[98]
+
+
+BENCHMARK = Benchmark(
+    "admission-latency",
+    "ms",
+    "lower",
+    f"99th percentile of {ASKED} reviews, {ENTRIES:,} entries in the budget's journal",
+    "reviews on the same server that look nothing up (AlignmentRun)",
+    0.05,
+    _prepare,
+)
