@@ -50,7 +50,7 @@ class Caller:
 
 
 class Questions:
-    """Manifests that nobody asked about before: what was computed for one answers no other."""
+    """Of batches and noise that nobody asked about before: what is remembered answers none."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -58,14 +58,11 @@ class Questions:
 
     def fitting(self) -> Json:
         """A generator that fits."""
-        return self._generator(f"0.{3 * 10**6 + next(self._fresh)}")
+        return self._generator("2")
 
     def overspending(self) -> Json:
         """A generator that does not: the answer says what would."""
-        number = next(self._fresh)
-        manifest = self._generator(f"7.{number:06d}")
-        manifest["spec"]["training"]["steps"] = 40 + number
-        return manifest
+        return self._generator("7")
 
     def dataset(self) -> Json:
         """A data set with a histogram that fits."""
@@ -78,7 +75,10 @@ class Questions:
         return self._world.alignment_run(f"r-{next(self._fresh)}")
 
     def _generator(self, epsilon: str) -> Json:
-        return self._world.private_generator(f"g-{next(self._fresh)}", epsilon)
+        number = next(self._fresh)
+        manifest = self._world.private_generator(f"g-{number}", epsilon)
+        manifest["spec"]["training"]["expectedBatchSize"] = 64 + number
+        return manifest
 
 
 def _review(manifest: Json) -> Json:
