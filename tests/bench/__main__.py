@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
             print(f"  {_compared(outcome.result)}", flush=True)
         for reading in outcome.readings:
             print(f"  {_read(reading)}", flush=True)
-    _store(outcomes)
+        # What was found stays found if a later one fails.
+        _store(outcomes)
     if not given.names:
         machine = (
             f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"

@@ -158,7 +158,7 @@ class Crowd:
         operator = self.world.operator
         assert operator is not None
         status = Path(f"/proc/{operator.pid}/status").read_text().splitlines()
-        return int(next(each for each in status if each.startswith(line)).split()[1]) / 1024
+        return 1024 * int(next(each for each in status if each.startswith(line)).split()[1]) / 1e6
 
     def _reconciles(self) -> float:
         return self._sum("palimpsest_controller_reconcile_time_seconds_count")
