@@ -219,7 +219,7 @@ def gathered(plane: ControlPlane, store: ObjectStore, folder: Path) -> Iterator[
         world.apply(world.privacy_budget(ledgers.EPSILON))
         made = Crowd(world)
         made.create()
-        world.until("every status is current", made.settled, 300)
+        world.until("every status is current", made.settled, 900)
         yield made
     finally:
         world.kill()
