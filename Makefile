@@ -74,9 +74,10 @@ e2e-full: e2e ## Every test that is too long for CI, and the ledger's on two mak
 	$(BIN)/pytest -m "not full" $(LEDGER)
 	$(ON_MINIO) $(LEDGER)
 
+# Some alone with NAMES="fit scale"; only a run of all renews the page.
 .PHONY: bench
-bench: venv ## Benchmarks against their baselines: build/bench/results.json, docs/benchmarks.md.
-	$(PYTHON) -m bench
+bench: $(if $(NAMES),,ground) venv ## Benchmarks against their baselines: build/bench/results.json, docs/benchmarks.md.
+	$(PYTHON) -m bench $(NAMES)
 
 .PHONY: clean
 clean: ## Remove what was built here, the caches outside excepted; the cluster must be down.

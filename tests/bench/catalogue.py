@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 
-from bench import ledger
-from bench.harness import Benchmark, Measure
+from bench import admission, ledger, scale, start
+from bench.harness import Benchmark, Pair, Survey
 
 ROWS, NEW_TOKENS = 64, 24
 EXAMPLES, TOKENS = 32, 24
@@ -31,7 +32,7 @@ def _rate(amount: int, work: Callable[[], object]) -> float:
     return amount / (time.perf_counter() - began)
 
 
-def _decode() -> tuple[Measure, Measure]:
+def _decode(_: ExitStack) -> Pair:
     from palimpsest_stage.decode import decode, nucleus  # noqa: PLC0415
 
     model = _model()
@@ -63,14 +64,14 @@ def _decode() -> tuple[Measure, Measure]:
             ),
         )
 
-    return ours, theirs
+    return Pair(ours, theirs)
 
 
 def _batch() -> torch.Tensor:
     return torch.randint(10, 40_000, (EXAMPLES, TOKENS), generator=torch.Generator().manual_seed(5))
 
 
-def _train() -> tuple[Measure, Measure]:
+def _train(_: ExitStack) -> Pair:
     from palimpsest.api.generator import Lora  # noqa: PLC0415
     from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean  # noqa: PLC0415
     from palimpsest_stage.gradients import micro_batches, per_example_gradients  # noqa: PLC0415
@@ -101,10 +102,10 @@ def _train() -> tuple[Measure, Measure]:
         plain.zero_grad()
         plain(input_ids=tokens, labels=tokens).loss.backward()
 
-    return lambda: _rate(EXAMPLES, dp_step), lambda: _rate(EXAMPLES, step)
+    return Pair(lambda: _rate(EXAMPLES, dp_step), lambda: _rate(EXAMPLES, step))
 
 
-def _fine_tuning() -> tuple[Measure, Measure]:
+def _fine_tuning(_: ExitStack) -> Pair:
     import tempfile  # noqa: PLC0415
 
     from cluster import parts  # noqa: PLC0415
@@ -150,13 +151,14 @@ def _fine_tuning() -> tuple[Measure, Measure]:
         trainer.model.zero_grad()
         compute(trainer, trainer.model, dict(batch)).backward()
 
-    return (
+    return Pair(
         lambda: _rate(PAIRS, lambda: step(Trainer.compute_loss)),
         lambda: _rate(PAIRS, lambda: step(SFTTrainer.compute_loss)),
     )
 
 
-BENCHMARKS = (
+# The one that needs a node last: what it starts would disturb the others.
+BENCHMARKS: tuple[Benchmark | Survey, ...] = (
     Benchmark(
         "decode",
         "tokens/s",
@@ -187,4 +189,7 @@ BENCHMARKS = (
         _fine_tuning,
     ),
     *ledger.BENCHMARKS,
+    admission.BENCHMARK,
+    scale.SURVEY,
+    start.BENCHMARK,
 )

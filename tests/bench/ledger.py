@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from statistics import quantiles
 
@@ -12,7 +13,7 @@ from palimpsest.privacy.calibration import calibrate_noise
 from palimpsest.privacy.gate import renyi_cost
 from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
 
-from bench.harness import Benchmark, Measure
+from bench.harness import Benchmark, Measure, Pair
 
 ENTRIES = 1_000
 RECORDS, BATCH, STEPS = 180_000, 4_096, 440
@@ -63,16 +64,16 @@ def _spent_at(state: LedgerState, noise: float) -> float:
     return float(accountant.get_epsilon(float(DELTA)))
 
 
-def _given() -> tuple[Measure, Measure]:
+def _given(_: ExitStack) -> Pair:
     state, fresh = _state(), count(1)
     # Prices are remembered: every question is about noise that nobody asked for before.
-    return (
+    return Pair(
         _p99(200, lambda: state.fits(_training(f"1.{next(fresh):05d}"))),
         _p99(5, lambda: _spent_at(state, 1 + next(fresh) / 100_000)),
     )
 
 
-def _calibrated() -> tuple[Measure, Measure]:
+def _calibrated(_: ExitStack) -> Pair:
     import dp_accounting  # noqa: PLC0415
     from dp_accounting import rdp  # noqa: PLC0415
 
@@ -93,10 +94,10 @@ def _calibrated() -> tuple[Measure, Measure]:
         )
         return _spent_at(state, float(noise))
 
-    return _p99(100, ours), _p99(3, theirs)
+    return Pair(_p99(100, ours), _p99(3, theirs))
 
 
-def _gate() -> tuple[Measure, Measure]:
+def _gate(_: ExitStack) -> Pair:
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent, rdp  # noqa: PLC0415
 
     fresh = iter(range(1, 1_000_000))
@@ -124,7 +125,7 @@ def _gate() -> tuple[Measure, Measure]:
         accountant.compose(SelfComposedDpEvent(one, 32))
         return accountant.get_epsilon(1e-5)
 
-    return lambda: milliseconds(ours), lambda: milliseconds(theirs)
+    return Pair(lambda: milliseconds(ours), lambda: milliseconds(theirs))
 
 
 BENCHMARKS = (

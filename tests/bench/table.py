@@ -1,36 +1,56 @@
-"""docs/benchmarks.md from results."""
+"""docs/benchmarks.md from outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from bench.harness import Outcome, Reading, Result
 
 HEAD = """# Benchmarks
 
 Subject and baseline are alternated in one process; the ratio is the median of the paired ratios
 (above 1: the subject is better) with a distribution-free interval of at least 95 %. A goal holds if
-the whole interval lies at or above it.
+the whole interval lies at or above it. Figures that have no baseline follow, with their bounds.
 
 """
 
 
-def render(results: Sequence[Mapping[str, Any]], command: str, machine: str, day: str) -> str:
+def render(outcomes: Sequence[Outcome], command: str, machine: str, day: str) -> str:
     """The page."""
+    results = [outcome.result for outcome in outcomes if outcome.result]
+    readings = [reading for outcome in outcomes for reading in outcome.readings]
+    lines = [HEAD + f"Last full run: {day}, `{command}`, on {machine}.", ""]
+    if results:
+        lines += _ratios(results)
+    if readings:
+        lines += _bounds(readings)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _ratios(results: Sequence[Result]) -> list[str]:
     lines = [
-        HEAD + f"Last full run: {day}, `{command}`, on {machine}.",
-        "",
         "| benchmark | value | baseline | ratio | interval | goal | holds |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in results:
-        low, high = row["interval"]
+        low, high = row.interval
         lines.append(
-            f"| {row['name']} | {row['value']:.3g} {row['unit']} "
-            f"| {row['baseline']:.3g} {row['unit']} | {row['ratio']:.2f} "
-            f"| {low:.2f} to {high:.2f} | {row['goal']:g} | {'yes' if row['holds'] else 'no'} |"
+            f"| {row.name} | {row.value:.3g} {row.unit} "
+            f"| {row.baseline:.3g} {row.unit} | {row.ratio:.2f} "
+            f"| {low:.2f} to {high:.2f} | {row.goal:.3g} | {'yes' if row.holds else 'no'} |"
         )
     lines += ["", "What is compared:", ""]
-    lines += [
-        f"- **{row['name']}**: {row['subject']}; against {row['against']}." for row in results
-    ]
-    return "\n".join(lines) + "\n"
+    lines += [f"- **{row.name}**: {row.subject}; against {row.against}." for row in results]
+    return [*lines, ""]
+
+
+def _bounds(readings: Sequence[Reading]) -> list[str]:
+    lines = ["| figure | value | at most | holds |", "|---|---|---|---|"]
+    for row in readings:
+        bound = "stated only | |"
+        if row.at_most is not None:
+            bound = f"{row.at_most:g} {row.unit} | {'yes' if row.holds else 'no'} |"
+        lines.append(f"| {row.name} | {row.value:.3g} {row.unit} | {bound}")
+    lines += ["", "What is measured:", ""]
+    lines += [f"- **{row.name}**: {row.what}." for row in readings]
+    return [*lines, ""]

@@ -27,7 +27,7 @@ class ApiProxy(Proxy):
     def __init__(self, kubeconfig: Path, user: str = "") -> None:
         document = json.loads(kubeconfig.read_text())
         super().__init__(document["clusters"][0]["cluster"]["server"])
-        self._tls = _context(document)
+        self._tls = client_context(document)
         self._user = user
         self._idle: list[Streams] = []
         self._watches: set[asyncio.StreamWriter] = set()
@@ -183,7 +183,9 @@ def _status(status: int, reason: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _context(document: dict[str, Any]) -> ssl.SSLContext:
+def client_context(document: dict[str, Any]) -> ssl.SSLContext:
+    """TLS as the one that a kubeconfig (of the cluster's own, all inline) names."""
+
     def inline(text: str) -> str:
         return base64.b64decode(text).decode()
 

@@ -46,7 +46,7 @@ def calibrate_noise(
     _check(chance, records, batch, steps)
     if not target.is_finite() or target < MIN_EPSILON:
         raise CalibrationError(f"epsilon: must be at least {MIN_EPSILON}")
-    search = _EpsilonSearch(batch / records, steps, float(chance))
+    search = EpsilonSearch(batch / records, steps, float(chance))
     goal = float(target * AIM)
 
     most = search.epsilon(float(LEAST))
@@ -55,7 +55,7 @@ def calibrate_noise(
             f"epsilon: {target} would need less noise than {LEAST}, which protects nobody; ask for "
             f"at most {_floor(most)}"
         )
-    noise = least_noise(lambda noise: search.epsilon(float(noise)) <= goal)
+    noise = least_noise(lambda noise: search.epsilon(float(noise), enough=goal) <= goal)
     if noise is None:
         raise CalibrationError(
             f"epsilon: {target} cannot be reached at {steps} steps of {batch} out of {records} "
@@ -92,17 +92,19 @@ def _fits(plan: list[Mechanism], limit: Limit) -> bool:
     return total_cost(plan, order) <= rho(limit.epsilon, limit.delta, order)
 
 
-class _EpsilonSearch:
+class EpsilonSearch:
     """Epsilon of a training as a function of noise; remembers where the best order was.
 
-    Epsilon falls and then rises along the orders, so the search walks downhill from the last best.
+    Epsilon falls and then rises along the orders, so the search walks downhill from the last best,
+    by longer strides while they help: a little more or less noise seldom moves the best order far.
     """
 
     def __init__(self, rate: float, steps: int, delta: float) -> None:
         self._rate, self._steps, self._delta = rate, steps, delta
-        self._best = 40
+        self._best = 0  # at the least noise, where a bisection begins, the best order is small
 
-    def epsilon(self, noise: float) -> float:
+    def epsilon(self, noise: float, enough: float = 0.0) -> float:
+        """Epsilon at the best order, as `epsilon_rdp` finds it; or at one that is good enough."""
         values: dict[int, float] = {}
 
         def at(index: int) -> float:
@@ -114,12 +116,12 @@ class _EpsilonSearch:
                 values[index] = epsilon_at(rdp, order, self._delta)
             return values[index]
 
-        best, stride = self._best, 16
-        while stride:
+        best, stride = self._best, 1
+        while stride and at(best) > enough:
             if at(best - stride) < at(best):
-                best -= stride
+                best, stride = best - stride, 2 * stride
             elif at(best + stride) < at(best):
-                best += stride
+                best, stride = best + stride, 2 * stride
             else:
                 stride //= 2
         self._best = best

@@ -9,11 +9,10 @@ names is granted when exactly that is asked for. Costs: Mironov, Talwar and Zhan
 from collections.abc import Callable
 from decimal import ROUND_FLOOR, Decimal
 
-from palimpsest.privacy.accountant import epsilon_rdp
-from palimpsest.privacy.calibration import AIM, MIN_EPSILON, CalibrationError, calibrate_noise
+from palimpsest.privacy.calibration import AIM, MIN_EPSILON, EpsilonSearch
 from palimpsest.privacy.gate import cost_of_steps, renyi_cost
 from palimpsest.privacy.mechanisms import MAX_STEPS, DiscreteGaussian, PoissonSubsampledGaussian
-from palimpsest.privacy.noise import least_noise
+from palimpsest.privacy.noise import LEAST, STEP, least_noise
 
 _EPSILON_STEP = Decimal("0.01")
 
@@ -45,19 +44,16 @@ def largest_epsilon_that_fits(
     noise = noise_that_fits(left, order, records, batch, steps)
     if noise is None:
         return None
-    reached, _ = epsilon_rdp([_training(noise, records, batch, steps)], float(Decimal(delta)))
+    # An epsilon is granted this noise or more if what it aims at lies below what the next smaller
+    # noise reaches; at the least noise of all, below what that reaches.
+    search = EpsilonSearch(batch / records, steps, float(Decimal(delta)))
+    reached = search.epsilon(float(max(LEAST, Decimal(noise) - STEP)))
 
     def granted(epsilon: Decimal) -> bool:
-        try:
-            return Decimal(calibrate_noise(epsilon, delta, records, batch, steps)) >= Decimal(noise)
-        except CalibrationError:
-            return False  # it would need less noise than is ever granted
+        return float(epsilon * AIM) < reached
 
-    # Calibration aims this much below what it is asked for, and rounds noise up.
     epsilon = (Decimal(reached) / AIM).quantize(_EPSILON_STEP, ROUND_FLOOR)
-    while granted(epsilon + _EPSILON_STEP):
-        epsilon += _EPSILON_STEP
-    while epsilon >= MIN_EPSILON and not granted(epsilon):
+    if not granted(epsilon):
         epsilon -= _EPSILON_STEP
     return str(epsilon) if epsilon >= MIN_EPSILON else None
 

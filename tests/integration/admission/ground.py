@@ -80,8 +80,11 @@ class Authority:
 
     @property
     def bundle(self) -> str:
-        pem = self._certificate.public_bytes(serialization.Encoding.PEM)
-        return base64.b64encode(pem).decode()
+        return base64.b64encode(self.pem.encode()).decode()
+
+    @property
+    def pem(self) -> str:
+        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def issue(self, directory: Path) -> int:
         """Write a new pair, as a Secret's volume swaps it; returns its serial number."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from typing import Literal
 
 import pytest
 from bench import table
-from bench.harness import Benchmark, run
+from bench.harness import Benchmark, Outcome, Pair, Reading, Result, Survey, run
 from bench.statistics import coverage, estimate
 
 
@@ -19,7 +21,17 @@ def benchmark(
     better: Literal["higher", "lower"] = "higher",
     goal: float = 1.0,
 ) -> Benchmark:
-    return Benchmark("b", "u", better, "s", "t", goal, lambda: (subject, baseline))
+    return Benchmark("b", "u", better, "s", "t", goal, lambda _: Pair(subject, baseline))
+
+
+def compared(entry: Benchmark, pairs: int = 7) -> Result:
+    found = run(entry, pairs).result
+    assert found is not None
+    return found
+
+
+def reading(value: float, at_most: float | None) -> Reading:
+    return Reading("memory", value, "MB", at_most, "what a process takes")
 
 
 def test_coverage_of_the_extremes_of_seven() -> None:
@@ -49,18 +61,18 @@ def test_six_pairs_are_too_few() -> None:
 
 def test_drift_of_the_machine_cancels_in_pairs() -> None:
     speed = count(100)
-    result = run(benchmark(lambda: 2.0 * next(speed), lambda: 1.0 * next(speed)), pairs=20)
+    result = compared(benchmark(lambda: 2.0 * next(speed), lambda: 1.0 * next(speed)), pairs=20)
     assert result.ratio == pytest.approx(2.0, rel=0.01)
 
 
 def test_less_is_better_turns_the_ratio() -> None:
-    result = run(benchmark(lambda: 1.0, lambda: 4.0, "lower", goal=3.0))
+    result = compared(benchmark(lambda: 1.0, lambda: 4.0, "lower", goal=3.0))
     assert (result.ratio, result.holds) == (4.0, True)
 
 
 def test_a_goal_within_the_interval_does_not_hold() -> None:
     values = iter([1.0, *(0.9 + 0.04 * n for n in range(9))])
-    result = run(benchmark(lambda: next(values), lambda: 1.0), pairs=9)
+    result = compared(benchmark(lambda: next(values), lambda: 1.0), pairs=9)
     assert result.ratio > 1.0
     assert not result.holds
 
@@ -76,8 +88,74 @@ def test_subject_and_baseline_alternate() -> None:
     assert order[2:10] == ["s", "b", "b", "s", "s", "b", "b", "s"]
 
 
-def test_table_has_a_row_a_result() -> None:
-    result = run(benchmark(lambda: 2.0, lambda: 1.0)).as_json()
-    assert "| b | 2 u | 1 u | 2.00 | 2.00 to 2.00 | 1 | yes |" in table.render(
-        [result], "make bench", "a machine", "2026-01-01"
+def test_what_a_benchmark_stands_on_lasts_until_its_readings_are_taken() -> None:
+    order: list[str] = []
+
+    def prepare(held: ExitStack) -> Pair:
+        held.callback(order.append, "down")
+
+        def readings() -> list[Reading]:
+            order.append("read")
+            return [reading(1.0, None)]
+
+        return Pair(lambda: 1.0, lambda: 1.0, readings)
+
+    found = run(Benchmark("b", "u", "lower", "s", "t", 1.0, prepare))
+    assert order == ["read", "down"]
+    assert [each.name for each in found.readings] == ["memory"]
+
+
+def test_what_a_survey_stands_on_ends_though_it_fails() -> None:
+    order: list[str] = []
+
+    def take(held: ExitStack) -> list[Reading]:
+        held.callback(order.append, "down")
+        raise OSError("no ground")
+
+    with pytest.raises(OSError, match="no ground"):
+        run(Survey("s", "what", take))
+    assert order == ["down"]
+
+
+@pytest.mark.parametrize(
+    ("value", "at_most", "holds"),
+    [
+        (150.0, 150.0, True),
+        (150.1, 150.0, False),
+        (math.nan, 150.0, False),
+        (150.1, None, True),
+    ],
+)
+def test_a_bound_holds_up_to_itself_and_what_is_only_stated_always(
+    value: float, at_most: float | None, holds: bool
+) -> None:
+    found = run(Survey("s", "what", lambda _: [reading(1.0, 2.0), reading(value, at_most)]))
+    assert found.holds is holds
+    assert found.readings[1].as_json()["holds"] is holds
+
+
+def test_a_benchmark_fails_by_its_readings_too() -> None:
+    def prepare(_: ExitStack) -> Pair:
+        return Pair(lambda: 1.0, lambda: 1.0, lambda: [reading(3.0, 2.0)])
+
+    found = run(Benchmark("b", "u", "lower", "s", "t", 1.0, prepare))
+    assert found.result is not None
+    assert found.result.holds
+    assert not found.holds
+
+
+def test_page_has_a_row_a_result_and_a_row_a_reading() -> None:
+    page = table.render(
+        [
+            run(benchmark(lambda: 2.0, lambda: 1.0)),
+            Outcome(None, (reading(120.0, 150.0), reading(160.0, 150.0), reading(7.0, None))),
+        ],
+        "make bench",
+        "a machine",
+        "2026-01-01",
     )
+    assert "| b | 2 u | 1 u | 2.00 | 2.00 to 2.00 | 1 | yes |" in page
+    assert "| memory | 120 MB | 150 MB | yes |" in page
+    assert "| memory | 160 MB | 150 MB | no |" in page
+    assert "| memory | 7 MB | stated only | |" in page
+    assert "- **memory**: what a process takes." in page

@@ -1,0 +1,24 @@
+"""What benchmarks of the control loop stand on: the tests' own API server and store."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cluster import store
+from cluster.fixtures import ControlPlane, ObjectStore, Site, versitygw
+
+
+def without_a_node(held: ExitStack) -> tuple[ControlPlane, ObjectStore, Path]:
+    """A control plane, an object store and a folder to work in, all gone with the stack."""
+    top = Path(held.enter_context(TemporaryDirectory(prefix="palimpsest-bench-")))
+    plane, data, work = (top / name for name in ("plane", "store", "work"))
+    for folder in (plane, data, work):
+        folder.mkdir()
+    keys = store.credentials(data / "credentials.json")
+    return (
+        held.enter_context(Site(plane).running()),
+        held.enter_context(versitygw(data, keys)),
+        work,
+    )
