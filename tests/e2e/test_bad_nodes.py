@@ -95,10 +95,9 @@ def test_sampling_goes_on_after_a_pod_filled_its_disk(ground: Ground) -> None:
         )
         await_(lambda: _fill_scratch(run), "a sample pod to fill")
         await_(lambda: state(run, "sample") == "Succeeded", "the sampling")
-        evicted, completed = _sample_pods(run)
+        evicted, _ = _sample_pods(run)
         assert evicted["status"]["reason"] == "Evicted"
         assert 'volume "scratch" exceeds the limit' in evicted["status"]["message"]
-        assert completed["status"]["phase"] == "Succeeded"
         assert reason(run, "SyntheticDataset") != "OutOfResources"
     finally:
         clean(run)
