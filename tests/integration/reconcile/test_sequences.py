@@ -125,15 +125,19 @@ def _settle(
 
 def _quiet(ground: Ground) -> None:
     """When all is at rest the operator writes nothing, the Lease apart."""
-    time.sleep(0.3)
-    ground.written.clear()
-    stored = len(ground.site.between.calls)
-    time.sleep(QUIET_SECONDS)
-    written = [*ground.written]
-    written += [
-        f"store: {c.method} {c.path}" for c in ground.site.between.calls[stored:] if c.writes
-    ]
-    assert not written, f"at rest, but wrote {written}"
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while True:
+        ground.written.clear()
+        stored = len(ground.site.between.calls)
+        time.sleep(QUIET_SECONDS)
+        written = [*ground.written]
+        written += [
+            f"store: {c.method} {c.path}" for c in ground.site.between.calls[stored:] if c.writes
+        ]
+        if not written:
+            return
+        # On a busy machine the last word about a Job's end may still be on its way.
+        assert time.monotonic() < deadline, f"at rest, but wrote {written}"
 
 
 def _leads(ground: Ground) -> None:
