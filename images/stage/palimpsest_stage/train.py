@@ -13,6 +13,7 @@ import torch
 from palimpsest.api.task import PrivateInput, TrainParameters
 from palimpsest.privacy.calibration import worst_case_steps
 from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
+from torch import Tensor
 
 from palimpsest_stage import lora
 from palimpsest_stage.dp.adam import Moments, adam_step
@@ -122,30 +123,45 @@ class Trainer:
 
     def step(self, state: Checkpoint, examples: Sequence[list[int]]) -> tuple[Checkpoint, int]:
         """(state after one step, realised batch size; the latter never leaves custody)."""
+        batch = self.sample(examples)
+        total = self.clipped_sum(state.weights, batch)
+        return self.update(state, self.noisy_mean(total)), len(batch)
+
+    def sample(self, examples: Sequence[list[int]]) -> list[list[int]]:
+        """A Poisson batch: each example independently, at the declared rate."""
         settings = self.parameters
         sampled = self.generator.poisson_sample(
             len(examples), settings.expected_batch_size, settings.records
         )
-        self.adapters.write(state.weights)
+        return [examples[index] for index in sampled]
+
+    def clipped_sum(self, weights: Tensor, batch: Sequence[list[int]]) -> Tensor:
+        """Sum of the examples' clipped gradients at `weights`, float64 (parameters,)."""
+        settings = self.parameters
+        self.adapters.write(weights)
         total = torch.zeros(self.adapters.size, dtype=torch.float64)
-        clipping_norm = float(settings.clipping_norm)
-        batch = [examples[index] for index in sampled]
         for micro in micro_batches(batch, self.shape, settings.micro_batch_size):
-            total += clipped_sum(
-                per_example_gradients(self.model, self.adapters, micro), clipping_norm
-            )
-        # An empty batch skips the passes, never the noise, the step or the account.
-        gradient = noisy_mean(
+            gradients = per_example_gradients(self.model, self.adapters, micro)
+            total += clipped_sum(gradients, float(settings.clipping_norm))
+        return total
+
+    def noisy_mean(self, total: Tensor) -> Tensor:
+        """What a step releases. An empty batch's sum is zero and gets its noise all the same."""
+        settings = self.parameters
+        return noisy_mean(
             total,
             torch.from_numpy(self.generator.normals(self.adapters.size)),
             float(settings.noise_multiplier),
-            clipping_norm,
+            float(settings.clipping_norm),
             settings.expected_batch_size,
         )
+
+    def update(self, state: Checkpoint, gradient: Tensor) -> Checkpoint:
+        """The optimizer's step: post-processing of the noisy mean."""
         weights, moments = adam_step(
-            state.weights, state.moments, gradient, float(settings.learning_rate)
+            state.weights, state.moments, gradient, float(self.parameters.learning_rate)
         )
-        return Checkpoint(state.steps + 1, weights, moments), len(batch)
+        return Checkpoint(state.steps + 1, weights, moments)
 
 
 def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, Any]:
