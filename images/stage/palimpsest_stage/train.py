@@ -16,12 +16,13 @@ from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
 from torch import Tensor
 
 from palimpsest_stage import lora
-from palimpsest_stage.dp.adam import Moments, adam_step
+from palimpsest_stage.dp.adam import Moments
 from palimpsest_stage.dp.noise import SecureGenerator
+from palimpsest_stage.dp.optimizer import optimizer_step, rate_share
 from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean
 from palimpsest_stage.errors import ChargeRefused, InvalidTask
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
-from palimpsest_stage.models import load_causal, suit_length
+from palimpsest_stage.models import best_device, checkpoint_blocks, load_causal, suit_length
 from palimpsest_stage.private.checkpoints import Checkpoint, Checkpoints
 from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.fence import Fence
@@ -139,11 +140,11 @@ class Trainer:
         """Sum of the examples' clipped gradients at `weights`, float64 (parameters,)."""
         settings = self.parameters
         self.adapters.write(weights)
-        total = torch.zeros(self.adapters.size, dtype=torch.float64)
+        total = torch.zeros(self.adapters.size, dtype=torch.float64, device=self.model.device)
         for micro in micro_batches(batch, self.shape, settings.micro_batch_size):
             gradients = per_example_gradients(self.model, self.adapters, micro)
             total += clipped_sum(gradients, float(settings.clipping_norm))
-        return total
+        return total.cpu()
 
     def noisy_mean(self, total: Tensor) -> Tensor:
         """What a step releases. An empty batch's sum is zero and gets its noise all the same."""
@@ -158,8 +159,14 @@ class Trainer:
 
     def update(self, state: Checkpoint, gradient: Tensor) -> Checkpoint:
         """The optimizer's step: post-processing of the noisy mean."""
-        weights, moments = adam_step(
-            state.weights, state.moments, gradient, float(self.parameters.learning_rate)
+        settings = self.parameters
+        share = rate_share(settings.schedule, state.steps, settings.steps)
+        weights, moments = optimizer_step(
+            settings.optimizer,
+            state.weights,
+            state.moments,
+            gradient,
+            share * float(settings.learning_rate),
         )
         return Checkpoint(state.steps + 1, weights, moments)
 
@@ -174,5 +181,8 @@ def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, An
         raise InvalidTask(str(error)) from error
     torch.manual_seed(context.seed("adapters"))
     adapters = lora.Adapters(model, parameters.lora)
+    model.to(best_device())
+    if parameters.gradient_checkpointing:
+        checkpoint_blocks(model)
     check_adapters(model, adapters, shape, parameters.micro_batch_size)
     return Trainer(model, adapters, shape, parameters, SecureGenerator()), tokenizer
