@@ -4,9 +4,10 @@ Order is the guarantee: public checks, then the journal's start, then private da
 the journal before each block of steps, a checkpoint in custody after it.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from palimpsest_stage import lora
 from palimpsest_stage.dp.adam import Moments
 from palimpsest_stage.dp.noise import SecureGenerator
 from palimpsest_stage.dp.optimizer import optimizer_step, rate_share
-from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean
+from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean, unusable
 from palimpsest_stage.errors import ChargeRefused, InvalidTask
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
 from palimpsest_stage.models import best_device, checkpoint_blocks, load_causal, suit_length
@@ -52,8 +53,10 @@ def run(context: Context, report: dict[str, Any]) -> None:
         texts = read_texts(
             context.stores[source.store], source, context.folder("private"), findings
         )
-        examples = [ids for text in texts if (ids := encode(tokenizer, trainer.shape, text))]
-        report["records"] = findings
+        examples = [
+            array("i", ids) for text in texts if (ids := encode(tokenizer, trainer.shape, text))
+        ]
+        report["records"], report["gradients"] = findings, trainer.findings
         batches = report["batches"] = []
         while state.steps < parameters.steps:
             block, steps = next_block(parameters, state.steps)
@@ -110,25 +113,29 @@ def check_resumable(
 
 @dataclass(frozen=True)
 class Trainer:
-    """DP-SGD's loop body: the model with its adapters and the public settings."""
+    """DP-SGD's loop body: the model with its adapters and the public settings.
+
+    `findings` counts gradients that contributed zero; it stays in custody.
+    """
 
     model: Any
     adapters: lora.Adapters
     shape: Layout
     parameters: TrainParameters
     generator: SecureGenerator
+    findings: Counter[str] = field(default_factory=Counter)
 
     def initial(self) -> Checkpoint:
         """Before the first step."""
         return Checkpoint(0, self.adapters.read(), Moments.zero(self.adapters.size))
 
-    def step(self, state: Checkpoint, examples: Sequence[list[int]]) -> tuple[Checkpoint, int]:
+    def step(self, state: Checkpoint, examples: Sequence[Sequence[int]]) -> tuple[Checkpoint, int]:
         """(state after one step, realised batch size; the latter never leaves custody)."""
         batch = self.sample(examples)
         total = self.clipped_sum(state.weights, batch)
         return self.update(state, self.noisy_mean(total)), len(batch)
 
-    def sample(self, examples: Sequence[list[int]]) -> list[list[int]]:
+    def sample(self, examples: Sequence[Sequence[int]]) -> list[Sequence[int]]:
         """A Poisson batch: each example independently, at the declared rate."""
         settings = self.parameters
         sampled = self.generator.poisson_sample(
@@ -136,7 +143,7 @@ class Trainer:
         )
         return [examples[index] for index in sampled]
 
-    def clipped_sum(self, weights: Tensor, batch: Sequence[list[int]]) -> Tensor:
+    def clipped_sum(self, weights: Tensor, batch: Sequence[Sequence[int]]) -> Tensor:
         """Sum of the examples' clipped gradients at `weights`, float64 (parameters,)."""
         settings = self.parameters
         self.adapters.write(weights)
@@ -144,6 +151,7 @@ class Trainer:
         for micro in micro_batches(batch, self.shape, settings.micro_batch_size):
             gradients = per_example_gradients(self.model, self.adapters, micro)
             total += clipped_sum(gradients, float(settings.clipping_norm))
+            self.findings["not finite"] += unusable(gradients)
         return total.cpu()
 
     def noisy_mean(self, total: Tensor) -> Tensor:

@@ -26,12 +26,18 @@ def clipped_sum(gradients: Tensor, clipping_norm: float) -> Tensor:
     return total
 
 
+def unusable(gradients: Tensor) -> int:
+    """How many rows `clipped_sum` leaves out."""
+    return int((~torch.isfinite(_norms(gradients))).sum())
+
+
 def _norms(rows: Tensor) -> Tensor:
     """L2 norms (examples,), float64; infinite or NaN if an entry is, or if its square is."""
-    whole = rows.shape[1] // _RUN * _RUN
-    runs = rows[:, :whole].view(len(rows), -1, _RUN)
-    squares = torch.linalg.vector_norm(runs, dim=2).double().square().sum(1)
-    return (squares + rows[:, whole:].double().square().sum(1)).sqrt()
+    runs = rows.shape[1] // _RUN
+    whole, rest = rows[:, : runs * _RUN], rows[:, runs * _RUN :]
+    norms = torch.linalg.vector_norm(whole.view(len(rows), runs, _RUN), dim=2)
+    squares = norms.double().square().sum(1) + rest.double().square().sum(1)
+    return torch.sqrt(squares)
 
 
 def noisy_mean(
