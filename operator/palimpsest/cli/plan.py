@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -269,11 +269,7 @@ def plan(output: str, steps: int | None, epochs: Decimal | None, **options: Any)
         options["spent_share"] = Decimal(0)
     elif options["limit"] is None:
         raise click.UsageError("--spent-share goes with --limit")
-    if (steps is None) == (epochs is None):
-        raise click.UsageError("give one of --steps and --epochs")
-    if epochs is not None:
-        steps = steps_of_epochs(epochs, options["records"], options["batch_size"])
-    question = Question(steps=steps, **options)
+    question = Question(steps=_steps(steps, epochs, options), **options)
     if (question.epsilon is None) == (question.noise_multiplier is None):
         raise click.UsageError("give one of --epsilon and --noise-multiplier")
     if question.batch_size > question.records:
@@ -289,6 +285,14 @@ def plan(output: str, steps: int | None, epochs: Decimal | None, **options: Any)
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
     click.echo(json.dumps(figures, indent=2) if output == "json" else _text(figures))
+
+
+def _steps(steps: int | None, epochs: Decimal | None, options: Mapping[str, Any]) -> int:
+    if steps is not None and epochs is None:
+        return steps
+    if epochs is not None and steps is None:
+        return steps_of_epochs(epochs, options["records"], options["batch_size"])
+    raise click.UsageError("give one of --steps and --epochs")
 
 
 def _text(figures: dict[str, Any]) -> str:
