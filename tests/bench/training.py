@@ -14,11 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from palimpsest_stage.text import Layout
 from torch import Tensor
 
 from bench.harness import Benchmark, Measure
 
 EXAMPLES, TOKENS, RANK = 32, 24, 4
+QUESTIONS, LONGEST = 64, 64
+PROMPT = "A question typed into a search engine:"
 
 Step = Callable[[], object]
 
@@ -45,36 +48,39 @@ def _tokens() -> Tensor:
     return torch.randint(10, 40_000, (EXAMPLES, TOKENS), generator=torch.Generator().manual_seed(5))
 
 
-def _questions() -> list[list[int]]:
-    """Real questions as token ids, of their own lengths."""
+def _questions() -> tuple[Layout, list[list[int]]]:
+    """Real questions as the quickstart trains on them: after its prompt, of their own lengths."""
     from cluster import parts  # noqa: PLC0415
+    from palimpsest_stage.text import encode, layout  # noqa: PLC0415
 
-    lines = parts.questions().held_out.read_text().splitlines()[:EXAMPLES]
+    lines = parts.questions().held_out.read_text().splitlines()[:QUESTIONS]
     tokenizer = _model()[1]
-    return [tokenizer(json.loads(line)["instruction"])["input_ids"][: TOKENS - 1] for line in lines]
+    shape = layout(tokenizer, PROMPT, LONGEST)
+    return shape, [encode(tokenizer, shape, json.loads(line)["instruction"]) for line in lines]
 
 
-def private_step(rows: list[list[int]] | None = None, micro_batch: int = EXAMPLES) -> Step:
-    """Sample aside, the training stage's step: passes, clipping, noise."""
+def private_step(given: tuple[Layout, list[list[int]]] | None = None) -> Step:
+    """Sampling aside, the training stage's step on `given`: passes, clipping, noise."""
     from palimpsest.api.generator import Lora  # noqa: PLC0415
     from palimpsest_stage.dp.noise import SecureGenerator  # noqa: PLC0415
     from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean  # noqa: PLC0415
     from palimpsest_stage.gradients import micro_batches, per_example_gradients  # noqa: PLC0415
     from palimpsest_stage.lora import Adapters  # noqa: PLC0415
-    from palimpsest_stage.text import Layout  # noqa: PLC0415
 
     model, _ = _model()
     adapters = Adapters(model, Lora(rank=RANK))
-    shape = Layout((1,), "", 2, TOKENS)
-    examples = rows or [row[1:].tolist() for row in _tokens()]
+    shape, examples = given or (
+        Layout((1,), "", 2, TOKENS),
+        [row[1:].tolist() for row in _tokens()],
+    )
     generator = SecureGenerator()
 
     def step() -> Tensor:
         total = torch.zeros(adapters.size, dtype=torch.float64)
-        for batch in micro_batches(examples, shape, micro_batch):
+        for batch in micro_batches(examples, shape, EXAMPLES):
             total += clipped_sum(per_example_gradients(model, adapters, batch), 1.0)
         normals = torch.from_numpy(generator.normals(adapters.size))
-        return noisy_mean(total, normals, 1.0, 1.0, EXAMPLES)
+        return noisy_mean(total, normals, 1.0, 1.0, len(examples))
 
     return step
 
@@ -90,22 +96,26 @@ def plain_step() -> Step:
     return step
 
 
-def opacus_step(rows: list[list[int]]) -> Step:
+def opacus_step(shape: Layout, rows: list[list[int]]) -> Step:
     """opacus' hooks and optimizer on PEFT's model, as its tutorials have it: padded batches."""
     from opacus import GradSampleModule  # noqa: PLC0415
     from opacus.optimizers import DPOptimizer  # noqa: PLC0415
 
     # Its hooks look away in evaluation mode; this model has no dropout.
     model = GradSampleModule(_adapted("float32")).train()
-    longest = max(len(row) for row in rows)
-    tokens = torch.tensor([[*row, *[2] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    longest, start = max(map(len, rows)), list(shape.start)
+    pads = [longest - len(row) for row in rows]
+    tokens = torch.tensor(
+        [[*start, *row, *[shape.end] * pad] for row, pad in zip(rows, pads, strict=True)]
+    )
+    mask = torch.tensor([[1] * (len(start) + longest - pad) + [0] * pad for pad in pads])
     targets = tokens.masked_fill(mask == 0, -100)[:, 1:]
+    targets[:, : len(start) - 1] = -100
     optimizer = DPOptimizer(
         torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3),
         noise_multiplier=1.0,
         max_grad_norm=1.0,
-        expected_batch_size=EXAMPLES,
+        expected_batch_size=len(rows),
     )
 
     def step() -> None:
@@ -120,22 +130,22 @@ def opacus_step(rows: list[list[int]]) -> Step:
     return step
 
 
-def _rate(step: Step) -> Measure:
+def _rate(step: Step, examples: int) -> Measure:
     def examples_a_second() -> float:
         began = time.perf_counter()
         step()
-        return EXAMPLES / (time.perf_counter() - began)
+        return examples / (time.perf_counter() - began)
 
     return examples_a_second
 
 
 def _against_plain() -> tuple[Measure, Measure]:
-    return _rate(private_step()), _rate(plain_step())
+    return _rate(private_step(), EXAMPLES), _rate(plain_step(), EXAMPLES)
 
 
 def _against_opacus() -> tuple[Measure, Measure]:
-    rows = _questions()
-    return _rate(private_step(rows, micro_batch=8)), _rate(opacus_step(rows))
+    given = _questions()
+    return _rate(private_step(given), QUESTIONS), _rate(opacus_step(*given), QUESTIONS)
 
 
 SIDES: dict[str, Callable[[], Step]] = {"private": private_step, "plain": plain_step}
@@ -164,7 +174,8 @@ BENCHMARKS = (
         "dp-step-opacus",
         "examples/s",
         "higher",
-        f"DP-SGD step as above, {EXAMPLES} real questions in length buckets, 8 rows a pass",
+        f"DP-SGD step as above on {QUESTIONS} real questions after a prompt, in length buckets, "
+        f"{EXAMPLES} rows a pass",
         "opacus' GradSampleModule and DPOptimizer on PEFT's model, float32, the same questions "
         "padded to the longest",
         2.5,
