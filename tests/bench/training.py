@@ -20,7 +20,7 @@ from torch import Tensor
 from bench.harness import Benchmark, Measure
 
 EXAMPLES, TOKENS, RANK = 32, 24, 4
-QUESTIONS, LONGEST = 64, 64
+QUESTIONS, LONGEST, ROWS = 64, 64, 16
 PROMPT = "A question typed into a search engine:"
 
 Step = Callable[[], object]
@@ -59,7 +59,9 @@ def _questions() -> tuple[Layout, list[list[int]]]:
     return shape, [encode(tokenizer, shape, json.loads(line)["instruction"]) for line in lines]
 
 
-def private_step(given: tuple[Layout, list[list[int]]] | None = None) -> Step:
+def private_step(
+    given: tuple[Layout, list[list[int]]] | None = None, micro_batch: int = EXAMPLES
+) -> Step:
     """Sampling aside, the training stage's step on `given`: passes, clipping, noise."""
     from palimpsest.api.generator import Lora  # noqa: PLC0415
     from palimpsest_stage.dp.noise import SecureGenerator  # noqa: PLC0415
@@ -77,7 +79,7 @@ def private_step(given: tuple[Layout, list[list[int]]] | None = None) -> Step:
 
     def step() -> Tensor:
         total = torch.zeros(adapters.size, dtype=torch.float64)
-        for batch in micro_batches(examples, shape, EXAMPLES):
+        for batch in micro_batches(examples, shape, micro_batch):
             total += clipped_sum(per_example_gradients(model, adapters, batch), 1.0)
         normals = torch.from_numpy(generator.normals(adapters.size))
         return noisy_mean(total, normals, 1.0, 1.0, len(examples))
@@ -145,7 +147,7 @@ def _against_plain() -> tuple[Measure, Measure]:
 
 def _against_opacus() -> tuple[Measure, Measure]:
     given = _questions()
-    return _rate(private_step(given), QUESTIONS), _rate(opacus_step(*given), QUESTIONS)
+    return _rate(private_step(given, ROWS), QUESTIONS), _rate(opacus_step(*given), QUESTIONS)
 
 
 SIDES: dict[str, Callable[[], Step]] = {"private": private_step, "plain": plain_step}
@@ -175,7 +177,7 @@ BENCHMARKS = (
         "examples/s",
         "higher",
         f"DP-SGD step as above on {QUESTIONS} real questions after a prompt, in length buckets, "
-        f"{EXAMPLES} rows a pass",
+        f"{ROWS} rows a pass",
         "opacus' GradSampleModule and DPOptimizer on PEFT's model, float32, the same questions "
         "padded to the longest",
         2.5,
