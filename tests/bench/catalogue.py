@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 
-from bench import admission, ledger, scale, start
+from bench import admission, ledger, scale, start, training
 from bench.harness import Benchmark, Pair, Survey
 
 ROWS, NEW_TOKENS = 64, 24
-EXAMPLES, TOKENS = 32, 24
 PAIRS, PAIR_TOKENS = 16, 96
 
 
@@ -65,44 +64,6 @@ def _decode(_: ExitStack) -> Pair:
         )
 
     return Pair(ours, theirs)
-
-
-def _batch() -> torch.Tensor:
-    return torch.randint(10, 40_000, (EXAMPLES, TOKENS), generator=torch.Generator().manual_seed(5))
-
-
-def _train(_: ExitStack) -> Pair:
-    from palimpsest.api.generator import Lora  # noqa: PLC0415
-    from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean  # noqa: PLC0415
-    from palimpsest_stage.gradients import micro_batches, per_example_gradients  # noqa: PLC0415
-    from palimpsest_stage.lora import Adapters  # noqa: PLC0415
-    from palimpsest_stage.models import suit_length  # noqa: PLC0415
-    from palimpsest_stage.text import Layout  # noqa: PLC0415
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415
-
-    private = _model()
-    suit_length(private, TOKENS)
-    adapters = Adapters(private, Lora(rank=4))
-    shape = Layout((1,), "", 2, TOKENS)
-    rows = [row[1:].tolist() for row in _batch()]
-
-    def dp_step() -> None:
-        total = torch.zeros(adapters.size, dtype=torch.float64)
-        for batch in micro_batches(rows, shape, EXAMPLES):
-            total += clipped_sum(per_example_gradients(private, adapters, batch), 1.0)
-        noisy_mean(total, torch.randn(adapters.size, dtype=torch.float64), 1.0, 1.0, EXAMPLES)
-
-    plain = get_peft_model(
-        _model(),
-        LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
-    tokens = _batch()
-
-    def step() -> None:
-        plain.zero_grad()
-        plain(input_ids=tokens, labels=tokens).loss.backward()
-
-    return Pair(lambda: _rate(EXAMPLES, dp_step), lambda: _rate(EXAMPLES, step))
 
 
 def _fine_tuning(_: ExitStack) -> Pair:
@@ -169,16 +130,6 @@ BENCHMARKS: tuple[Benchmark | Survey, ...] = (
         _decode,
     ),
     Benchmark(
-        "dp-step",
-        "examples/s",
-        "higher",
-        f"DP-SGD gradient, LoRA rank 4 on every linear layer, {EXAMPLES} x {TOKENS} tokens, "
-        "SmolLM2-135M, bfloat16",
-        "PEFT's LoRA gradient without privacy, the same",
-        0.7,
-        _train,
-    ),
-    Benchmark(
         "sft-step",
         "pairs/s",
         "higher",
@@ -188,6 +139,7 @@ BENCHMARKS: tuple[Benchmark | Survey, ...] = (
         1.5,
         _fine_tuning,
     ),
+    *training.BENCHMARKS,
     *ledger.BENCHMARKS,
     admission.BENCHMARK,
     scale.SURVEY,

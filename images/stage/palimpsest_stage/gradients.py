@@ -1,7 +1,7 @@
 """Per-example gradients over Poisson batches, in fixed shapes that fit one record alone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,6 @@ from palimpsest_stage.lora import Adapters
 from palimpsest_stage.text import Layout, bucket
 
 _IGNORED = -100
-_PROBE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +21,10 @@ class MicroBatch:
     tokens: Tensor
     targets: Tensor
     real: int
+
+    def on(self, device: torch.device) -> "MicroBatch":
+        """The same on a device."""
+        return replace(self, tokens=self.tokens.to(device), targets=self.targets.to(device))
 
 
 def micro_batches(
@@ -54,7 +57,8 @@ def per_example_gradients(model: Any, adapters: Adapters, batch: MicroBatch) -> 
 
     Padding is on the right, so causal attention needs no mask and sees no dummy.
     """
-    adapters.gradients.begin(batch.tokens.shape[0])
+    batch = batch.on(model.device)
+    adapters.gradients.begin(batch.tokens)
     losses = example_losses(model, batch)
     # Each row's loss depends on that row alone, so the sum's backward pass keeps rows apart.
     torch.autograd.backward(losses[: batch.real].sum())
@@ -66,7 +70,7 @@ def example_losses(model: Any, batch: MicroBatch) -> Tensor:
     length, wanted = batch.tokens.shape[1], batch.targets.shape[1]
     # A token is predicted at the place before it. Indices, not a count: a slice is not contiguous,
     # and the head would then copy its weights once a row.
-    places = torch.arange(length - wanted - 1, length - 1)
+    places = torch.arange(length - wanted - 1, length - 1, device=batch.tokens.device)
     logits = model(batch.tokens, logits_to_keep=places, use_cache=False).logits
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1).float(),
@@ -81,23 +85,29 @@ def example_losses(model: Any, batch: MicroBatch) -> Tensor:
 def check_adapters(model: Any, adapters: Adapters, shape: Layout, size: int) -> None:
     """On public dummies: every adapter gets a gradient, and only from its own example.
 
-    Runs before private data is opened. Raises ModelUnsuitable.
+    Runs before private data is opened, at the greatest length, so that memory that is too small
+    for the longest records shows here and not when one is met. Raises ModelUnsuitable.
     """
     initial = adapters.read()
     # With B at zero, A would get no gradient.
     adapters.write(initial + 0.01 * torch.randn(initial.shape))
-    room = shape.max_length - len(shape.start)
-    rows = max(size, 2)
-    length = min(room, _PROBE)
-    examples = [[(7 * row + 3 * i) % 97 for i in range(length)] for row in range(rows)]
-    first = per_example_gradients(
-        model, adapters, next(micro_batches(examples, shape, rows))
-    ).clone()
-    examples[1] = examples[1][::-1]
-    second = per_example_gradients(model, adapters, next(micro_batches(examples, shape, rows)))
-    for name, spans in adapters.spans().items():
-        if not all(bool(first[:, span].any(dim=1).all()) for span in spans):
-            raise ModelUnsuitable(f"no gradient reaches the adapter of {name}")
-    if not torch.equal(first[0], second[0]):
-        raise ModelUnsuitable("an example's gradient depends on its neighbours in the batch")
+    try:
+        _check(model, adapters, shape, size)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ModelUnsuitable(f"no decoder that adapters fit into: {error}") from error
     adapters.write(initial)
+
+
+def _check(model: Any, adapters: Adapters, shape: Layout, size: int) -> None:
+    rows = max(size, 2)
+    length = shape.max_length - len(shape.start)
+    examples = [[(7 * row + 3 * i) % 97 for i in range(length)] for row in range(rows)]
+    gradients = per_example_gradients(model, adapters, next(micro_batches(examples, shape, rows)))
+    for name, spans in adapters.spans().items():
+        if not all(bool(gradients[:, span].any(dim=1).all()) for span in spans):
+            raise ModelUnsuitable(f"no gradient reaches the adapter of {name}")
+    first = gradients[0].clone()
+    examples[1] = examples[1][::-1]
+    gradients = per_example_gradients(model, adapters, next(micro_batches(examples, shape, rows)))
+    if not torch.equal(gradients[0], first):
+        raise ModelUnsuitable("an example's gradient depends on its neighbours in the batch")

@@ -28,12 +28,26 @@ class Gradients:
         self._sizes = sizes
         self._matrix = torch.empty(0, sum(sizes))
         self._written: set[int] = set()
+        self._tokens = 0
 
-    def begin(self, examples: int) -> None:
-        """Make room for a batch."""
-        if self._matrix.shape[0] != examples:
-            self._matrix = torch.empty(examples, sum(self._sizes))
+    def begin(self, tokens: Tensor) -> None:
+        """Make room for the gradients of a batch of `tokens` (examples, length)."""
+        examples, self._tokens = tokens.shape
+        if self._matrix.shape[0] != examples or self._matrix.device != tokens.device:
+            self._matrix = torch.empty(examples, sum(self._sizes), device=tokens.device)
         self._written.clear()
+
+    def by_example(self, x: Tensor) -> Tensor:
+        """A layer's input as (examples, tokens, features); some models flatten it on the way.
+
+        Raises ModelUnsuitable if whose tokens these are cannot be told.
+        """
+        examples = self._matrix.shape[0]
+        if x.dim() == 3 and x.shape[0] == examples:
+            return x
+        if x.dim() == 2 and x.shape[0] == examples * self._tokens:
+            return x.view(examples, self._tokens, -1)
+        raise ModelUnsuitable("linear layers must see (examples, tokens, features)")
 
     def finish(self) -> Tensor:
         """The matrix after the backward pass; it is overwritten by the next batch."""
@@ -78,7 +92,7 @@ class _AdaptedLinear(torch.autograd.Function):
         sink.add(layer.offset + a.numel(), torch.bmm(grad.transpose(1, 2), hidden), layer.scale)
         back = None
         if ctx.needs_input_grad[0]:
-            back = _add_product(grad @ layer.base.weight, inner, a)
+            back = _add_product(grad @ layer.weight, inner, a)
         return back, None, None, None, None
 
 
@@ -89,23 +103,29 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with a trained low-rank addition."""
+    """A frozen linear layer (nn.Linear, or GPT-2's Conv1D) with a trained low-rank addition."""
 
-    def __init__(self, base: nn.Linear, lora: Lora) -> None:
+    def __init__(self, base: nn.Module, lora: Lora) -> None:
         super().__init__()
         self.base = base
         self.scale = lora.alpha / lora.rank
-        self.a = nn.Parameter(torch.empty(lora.rank, base.in_features))
-        self.b = nn.Parameter(torch.zeros(base.out_features, lora.rank))
+        outputs, inputs = self.weight.shape
+        self.a = nn.Parameter(torch.empty(lora.rank, inputs))
+        self.b = nn.Parameter(torch.zeros(outputs, lora.rank))
         nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
         self.sink: Gradients | None = None
         self.offset = 0
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight (outputs, inputs)."""
+        return weight_of(self.base)
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.sink is None or x.dim() != 3:
-            raise ModelUnsuitable("linear layers must see (examples, tokens, features)")
-        out: Tensor = _AdaptedLinear.apply(x, self.a, self.b, self, self.sink)
-        return out
+        if self.sink is None:
+            raise ModelUnsuitable("adapters are trained where they were made only")
+        out: Tensor = _AdaptedLinear.apply(self.sink.by_example(x), self.a, self.b, self, self.sink)
+        return out.view(*x.shape[:-1], -1)
 
 
 class Adapters:
@@ -149,8 +169,8 @@ class Adapters:
 
     @torch.no_grad()
     def read(self) -> Tensor:
-        """A copy of the flat parameter vector, float32."""
-        return torch.cat([p.flatten() for p in self._parameters()])
+        """A copy of the flat parameter vector, float32, on the processor."""
+        return torch.cat([p.flatten().cpu() for p in self._parameters()])
 
     @torch.no_grad()
     def write(self, flat: Tensor) -> None:
@@ -166,8 +186,8 @@ class Adapters:
         """Write the adapters in PEFT's layout."""
         tensors = {}
         for name, layer in self.layers.items():
-            tensors[f"base_model.model.{name}.lora_A.weight"] = layer.a.detach().contiguous()
-            tensors[f"base_model.model.{name}.lora_B.weight"] = layer.b.detach().contiguous()
+            tensors[f"base_model.model.{name}.lora_A.weight"] = layer.a.detach().cpu()
+            tensors[f"base_model.model.{name}.lora_B.weight"] = layer.b.detach().cpu()
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         config = {
             "peft_type": "LORA",
@@ -177,14 +197,30 @@ class Adapters:
             "lora_alpha": self.lora.alpha,
             "lora_dropout": 0.0,
             "bias": "none",
+            "fan_in_fan_out": any(_transposed(layer.base) for layer in self.layers.values()),
             "target_modules": sorted({name.rsplit(".", 1)[-1] for name in self.layers}),
         }
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
+def weight_of(layer: nn.Module) -> Tensor:
+    """A linear layer's weight as (outputs, inputs); a view of it."""
+    weight: Tensor = layer.get_parameter("weight")
+    return weight.T if _transposed(layer) else weight
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear) or _transposed(layer)
+
+
+def _transposed(layer: nn.Module) -> bool:
+    """Whether a linear layer keeps its weight as (inputs, outputs)."""
+    return type(layer).__name__ == "Conv1D"
+
+
 def target_layers(
     model: nn.Module, names: list[str]
-) -> Iterator[tuple[str, nn.Module, str, nn.Linear]]:
+) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
     """(path, parent, attribute, layer) of linear layers named so; by default all but the head.
 
     Raises ModelUnsuitable if a name is found nowhere.
@@ -194,7 +230,7 @@ def target_layers(
     for path, parent in model.named_modules():
         for attribute, child in parent.named_children():
             wanted = attribute in names if names else child is not head
-            if isinstance(child, nn.Linear) and wanted:
+            if _is_linear(child) and wanted:
                 found.add(attribute)
                 yield f"{path}.{attribute}" if path else attribute, parent, attribute, child
     if not found or set(names) - found:
@@ -215,6 +251,11 @@ def merge(model: nn.Module, folder: Path) -> None:
         name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
         layer = modules.get(name)
         a, b = tensors[key], tensors[key.replace("lora_A", "lora_B")]
-        if not isinstance(layer, nn.Linear) or layer.weight.shape != (b.shape[0], a.shape[1]):
+        if (
+            layer is None
+            or not _is_linear(layer)
+            or weight_of(layer).shape != (b.shape[0], a.shape[1])
+        ):
             raise ModelUnsuitable("the generator's adapters do not fit this base model")
-        layer.weight.copy_(layer.weight.float() + scale * (b @ a))
+        weight = weight_of(layer)
+        weight.copy_(weight.float() + scale * (b @ a))

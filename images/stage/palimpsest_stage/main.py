@@ -117,7 +117,9 @@ def classify(error: BaseException) -> Outcome:
             return outcome
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
     # torch raises a plain RuntimeError when the allocator fails.
-    exhausted = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    exhausted = isinstance(error, RuntimeError) and any(
+        said in str(error) for said in ("can't allocate memory", "out of memory")
+    )
     return Outcome.OUT_OF_RESOURCES if full or exhausted else Outcome.INTERNAL_ERROR
 
 

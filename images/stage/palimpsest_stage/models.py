@@ -1,9 +1,11 @@
 """Loading models from a folder: safetensors only, no code from the folder, no hub."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from palimpsest_stage.errors import ModelUnsuitable
 
@@ -44,6 +46,28 @@ def suit_length(model: Any, max_length: int) -> None:
     """Prepare to train on sequences of at most `max_length` tokens."""
     if max_length <= _SHORT:
         model.set_attn_implementation("eager")
+
+
+def checkpoint_blocks(model: Any) -> None:
+    """Keep the inputs of the decoder's blocks only, and compute the rest again going backward.
+
+    Not by the model's own switch: that one asks for training mode, and with it for dropout.
+    Raises ModelUnsuitable if the model has no such blocks.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer  # noqa: PLC0415 - 4 s
+
+    blocks = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    if not blocks:
+        raise ModelUnsuitable("gradientCheckpointing: the model has no blocks to recompute")
+    for block in blocks:
+        block.forward = partial(
+            checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
+        )
+
+
+def best_device() -> torch.device:
+    """The first CUDA device if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_encoder(folder: Path) -> tuple[Any, Any]:

@@ -4,23 +4,26 @@ Order is the guarantee: public checks, then the journal's start, then private da
 the journal before each block of steps, a checkpoint in custody after it.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from palimpsest.api.task import PrivateInput, TrainParameters
 from palimpsest.privacy.calibration import worst_case_steps
 from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
+from torch import Tensor
 
 from palimpsest_stage import lora
-from palimpsest_stage.dp.adam import Moments, adam_step
+from palimpsest_stage.dp.adam import Moments
 from palimpsest_stage.dp.noise import SecureGenerator
-from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean
+from palimpsest_stage.dp.optimizer import optimizer_step, rate_share
+from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean, unusable
 from palimpsest_stage.errors import ChargeRefused, InvalidTask
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
-from palimpsest_stage.models import load_causal, suit_length
+from palimpsest_stage.models import best_device, checkpoint_blocks, load_causal, suit_length
 from palimpsest_stage.private.checkpoints import Checkpoint, Checkpoints
 from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.fence import Fence
@@ -50,8 +53,10 @@ def run(context: Context, report: dict[str, Any]) -> None:
         texts = read_texts(
             context.stores[source.store], source, context.folder("private"), findings
         )
-        examples = [ids for text in texts if (ids := encode(tokenizer, trainer.shape, text))]
-        report["records"] = findings
+        examples = [
+            array("i", ids) for text in texts if (ids := encode(tokenizer, trainer.shape, text))
+        ]
+        report["records"], report["gradients"] = findings, trainer.findings
         batches = report["batches"] = []
         while state.steps < parameters.steps:
             block, steps = next_block(parameters, state.steps)
@@ -108,44 +113,70 @@ def check_resumable(
 
 @dataclass(frozen=True)
 class Trainer:
-    """DP-SGD's loop body: the model with its adapters and the public settings."""
+    """DP-SGD's loop body: the model with its adapters and the public settings.
+
+    `findings` counts gradients that contributed zero; it stays in custody.
+    """
 
     model: Any
     adapters: lora.Adapters
     shape: Layout
     parameters: TrainParameters
     generator: SecureGenerator
+    findings: Counter[str] = field(default_factory=Counter)
 
     def initial(self) -> Checkpoint:
         """Before the first step."""
         return Checkpoint(0, self.adapters.read(), Moments.zero(self.adapters.size))
 
-    def step(self, state: Checkpoint, examples: Sequence[list[int]]) -> tuple[Checkpoint, int]:
+    def step(self, state: Checkpoint, examples: Sequence[Sequence[int]]) -> tuple[Checkpoint, int]:
         """(state after one step, realised batch size; the latter never leaves custody)."""
+        batch = self.sample(examples)
+        total = self.clipped_sum(state.weights, batch)
+        return self.update(state, self.noisy_mean(total)), len(batch)
+
+    def sample(self, examples: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """A Poisson batch: each example independently, at the declared rate."""
         settings = self.parameters
         sampled = self.generator.poisson_sample(
             len(examples), settings.expected_batch_size, settings.records
         )
-        self.adapters.write(state.weights)
-        total = torch.zeros(self.adapters.size, dtype=torch.float64)
-        clipping_norm = float(settings.clipping_norm)
-        batch = [examples[index] for index in sampled]
+        return [examples[index] for index in sampled]
+
+    def clipped_sum(self, weights: Tensor, batch: Sequence[Sequence[int]]) -> Tensor:
+        """Sum of the examples' clipped gradients at `weights`, float64 (parameters,)."""
+        settings = self.parameters
+        self.adapters.write(weights)
+        total = torch.zeros(self.adapters.size, dtype=torch.float64, device=self.model.device)
         for micro in micro_batches(batch, self.shape, settings.micro_batch_size):
-            total += clipped_sum(
-                per_example_gradients(self.model, self.adapters, micro), clipping_norm
-            )
-        # An empty batch skips the passes, never the noise, the step or the account.
-        gradient = noisy_mean(
+            gradients = per_example_gradients(self.model, self.adapters, micro)
+            total += clipped_sum(gradients, float(settings.clipping_norm))
+            self.findings["not finite"] += unusable(gradients)
+        return total.cpu()
+
+    def noisy_mean(self, total: Tensor) -> Tensor:
+        """What a step releases. An empty batch's sum is zero and gets its noise all the same."""
+        settings = self.parameters
+        return noisy_mean(
             total,
             torch.from_numpy(self.generator.normals(self.adapters.size)),
             float(settings.noise_multiplier),
-            clipping_norm,
+            float(settings.clipping_norm),
             settings.expected_batch_size,
         )
-        weights, moments = adam_step(
-            state.weights, state.moments, gradient, float(settings.learning_rate)
+
+    def update(self, state: Checkpoint, gradient: Tensor) -> Checkpoint:
+        """The optimizer's step: post-processing of the noisy mean."""
+        settings = self.parameters
+        share = rate_share(settings.schedule, state.steps, settings.steps)
+        weights, moments = optimizer_step(
+            settings.optimizer,
+            state.weights,
+            state.moments,
+            gradient,
+            share * float(settings.learning_rate),
         )
-        return Checkpoint(state.steps + 1, weights, moments), len(batch)
+        return Checkpoint(state.steps + 1, weights, moments)
 
 
 def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, Any]:
@@ -158,5 +189,8 @@ def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, An
         raise InvalidTask(str(error)) from error
     torch.manual_seed(context.seed("adapters"))
     adapters = lora.Adapters(model, parameters.lora)
+    model.to(best_device())
+    if parameters.gradient_checkpointing:
+        checkpoint_blocks(model)
     check_adapters(model, adapters, shape, parameters.micro_batch_size)
     return Trainer(model, adapters, shape, parameters, SecureGenerator()), tokenizer

@@ -185,7 +185,7 @@ def _generator(
         training = price_training(spec, budget.spec)
     except ValueError as error:
         raise RefusedError(f"spec.privacy.{error}") from error
-    warnings += _drowned(batch, spec.training.steps, float(training.noiseMultiplier))
+    warnings += _drowned(batch, spec.training.steps_over(records), float(training.noiseMultiplier))
     gate = gate_of(budget)
     if gate is None or holds_charge(budget, PrivateGenerator.kind, namespace, name):
         return warnings

@@ -30,6 +30,7 @@ def said(pattern: str, message: str) -> FieldInfo:
 
 _POSITIVE = r"^(0\.[0-9]{0,11}[1-9]|[1-9][0-9]{0,5}(\.[0-9]{1,12})?)$"
 _UNIT = r"^(0\.[0-9]{0,11}[1-9]|1(\.0{1,12})?)$"
+_FRACTION = r"^0(\.[0-9]{0,11}[1-9])?$"
 _DELTA = r"^([1-9](\.[0-9]{1,6})?e-[1-9][0-9]?|0\.[0-9]{0,29}[1-9])$"
 QUANTITY = r"^[0-9]{1,9}(\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 _DURATION = r"^[1-9][0-9]{0,5}[smhd]$"
@@ -48,6 +49,11 @@ UnitDecimal = Annotated[
     str,
     StringConstraints(pattern=_UNIT, max_length=14),
     said(_UNIT, 'must be a decimal above 0 and at most 1 as a string, for example "0.95"'),
+]
+FractionDecimal = Annotated[
+    str,
+    StringConstraints(pattern=_FRACTION, max_length=14),
+    said(_FRACTION, 'must be 0 or a decimal below 1 as a string, for example "0.9"'),
 ]
 DeltaDecimal = Annotated[
     str,

@@ -25,7 +25,11 @@ class Dataset(ApiModel):
     """The private data's identity."""
 
     uri: StoreUri = Field(description="Prefix that holds the private records; immutable.")
-    format: Literal["JSONL"] = Field("JSONL", description="One JSON object a line.")
+    format: Literal["JSONL", "Parquet"] = Field(
+        "JSONL",
+        description="JSONL: one JSON object a line of files .jsonl. Parquet: one row a record of "
+        "files .parquet.",
+    )
     text_field: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = Field(
         "instruction", description="Field of a record that holds the instruction."
     )

@@ -1,10 +1,13 @@
 """PrivateGenerator: a language model fine-tuned on private instructions with DP-SGD."""
 
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from .base import ApiModel, PositiveDecimal
+from .base import ApiModel, FractionDecimal, PositiveDecimal
 from .common import (
     TTL_DESCRIPTION,
     CommonStatus,
@@ -16,7 +19,10 @@ from .common import (
     TtlSeconds,
     immutable,
     list_map,
+    rule,
 )
+
+DEFAULT_STEPS = 24
 
 
 class GeneratorPrivacy(ApiModel):
@@ -45,8 +51,64 @@ class Lora(ApiModel):
     )
 
 
+class Optimizer(ApiModel):
+    """What makes an update of the noisy mean gradient; it spends nothing."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.type == 'SGD' || self.momentum == '0'",
+                    "momentum goes with type SGD: AdamW has its own (0.9)",
+                )
+            ]
+        }
+    )
+
+    type: Literal["AdamW", "SGD"] = Field(
+        "AdamW", description="AdamW (Loshchilov and Hutter 2019) or SGD."
+    )
+    weight_decay: FractionDecimal = Field(
+        "0",
+        description="Part of the adapters' weights, times the learning rate, taken off at each "
+        'step, apart from the gradient; at "0" AdamW is Adam.',
+    )
+    momentum: FractionDecimal = Field(
+        "0", description="Of SGD: what stays of the last update's direction."
+    )
+
+
+class Schedule(ApiModel):
+    """The learning rate over the steps; it spends nothing."""
+
+    type: Literal["Constant", "Linear", "Cosine"] = Field(
+        "Constant",
+        description="After the warm-up: as it is, or down towards zero, which the step after the "
+        "last would reach.",
+    )
+    warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        0, description="First steps, at a rate that rises evenly towards training.learningRate."
+    )
+
+
 class Training(ApiModel):
     """How DP-SGD runs. Every value is public."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.steps) || !has(self.epochs)",
+                    "steps and epochs say the same: give one of them",
+                ),
+                rule(
+                    "!has(self.steps) || !has(self.schedule) "
+                    "|| self.schedule.warmupSteps < self.steps",
+                    "schedule.warmupSteps must be below steps",
+                ),
+            ]
+        }
+    )
 
     prompt: Annotated[str, StringConstraints(max_length=512)] = Field(
         "", description="Public text before every instruction, in training and in sampling."
@@ -57,12 +119,24 @@ class Training(ApiModel):
         description="Mean of the Poisson-sampled batch; the sampling rate is this over records.",
     )
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
-        32, description="Examples in one forward pass; no effect on the result."
+        32,
+        description="Rows of one forward pass: memory and speed, no effect on the result beyond "
+        "rounding. Of each padded length the last pass of a step is filled with dummies.",
     )
-    steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        24, description="Steps of DP-SGD; each costs privacy."
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None,
+        description=f"Steps of DP-SGD; each costs privacy. {DEFAULT_STEPS} without epochs.",
     )
-    learning_rate: PositiveDecimal = Field("0.003", description="Of Adam, constant.")
+    epochs: PositiveDecimal | None = Field(
+        None,
+        description="In place of steps: how often each record is used in the mean; steps are "
+        "epochs times the budget's records over expectedBatchSize, rounded up.",
+    )
+    optimizer: Optimizer = Field(default_factory=Optimizer)
+    learning_rate: PositiveDecimal = Field(
+        "0.003", description="The optimizer's; the highest, if there is a schedule."
+    )
+    schedule: Schedule = Field(default_factory=Schedule)
     clipping_norm: PositiveDecimal = Field("1", description="L2 bound of one record's gradient.")
     max_length: Annotated[int, Field(ge=8, le=8192)] = Field(
         64, description="Tokens of prompt and instruction together; longer records are cut."
@@ -70,12 +144,28 @@ class Training(ApiModel):
     precision: Literal["bfloat16", "float32"] = Field(
         "bfloat16", description="Of the frozen base weights; adapters are always float32."
     )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Keep only the inputs of the decoder's blocks and compute the rest again in "
+        "the backward pass: less memory, about a third more time, the same gradients.",
+    )
     checkpoint_interval: Annotated[int, Field(ge=1, le=100_000)] = Field(
         8, description="Steps in a block: what a restart may repeat, and pay for again."
     )
     restarts: Annotated[int, Field(ge=0, le=10)] = Field(
         1, description="Times a disrupted attempt may resume; the worst case is reserved up front."
     )
+
+    def steps_over(self, records: int) -> int:
+        """Steps of a run without restarts, over the budget's declared records."""
+        if self.epochs is None:
+            return DEFAULT_STEPS if self.steps is None else self.steps
+        return steps_of_epochs(Decimal(self.epochs), records, self.expected_batch_size)
+
+
+def steps_of_epochs(epochs: Decimal, records: int, expected_batch_size: int) -> int:
+    """Steps after which each of the declared records was in `epochs` batches in the mean."""
+    return ceil(Fraction(epochs) * records / expected_batch_size)
 
 
 class PrivateGeneratorSpec(ApiModel):

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from .base import ApiModel, Digest, PositiveDecimal, UnitDecimal
 from .common import Encryption
-from .generator import Lora
+from .generator import Lora, Optimizer, Schedule
 
 TASK_VARIABLE = "PALIMPSEST_TASK"
 CREDENTIALS_ROOT = "/var/run/secrets/palimpsest/stores"
@@ -117,7 +117,7 @@ class PrivateInput(ApiModel):
     kind: Literal["private"] = "private"
     store: str
     uri: str
-    format: Literal["JSONL"]
+    format: Literal["JSONL", "Parquet"]
     text_field: str
 
 
@@ -150,11 +150,14 @@ class TrainParameters(ApiModel):
     steps: int
     block_steps: int
     restarts: int
+    optimizer: Optimizer = Optimizer()
     learning_rate: PositiveDecimal
+    schedule: Schedule = Schedule()
     clipping_norm: PositiveDecimal
     noise_multiplier: PositiveDecimal
     max_length: int
     precision: Literal["bfloat16", "float32"]
+    gradient_checkpointing: bool = False
 
 
 class SampleParameters(ApiModel):

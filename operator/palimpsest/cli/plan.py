@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from palimpsest.api.generator import steps_of_epochs
 from palimpsest.privacy.accountant import AccountantError, epsilon_pld, epsilon_rdp
 from palimpsest.privacy.calibration import calibrate_noise, default_plan, worst_case_steps
 from palimpsest.privacy.gate import Limit, choose_order, renyi_cost, rho
@@ -203,8 +204,12 @@ _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
     required=True,
     help="Expected batch size; over --records it is the sampling rate.",
 )
+@click.option("--steps", type=WholeNumber(1, MAX_STEPS), help="Steps of the training.")
 @click.option(
-    "--steps", type=WholeNumber(1, MAX_STEPS), required=True, help="Steps of the training."
+    "--epochs",
+    type=plain_decimal(),
+    metavar="DECIMAL",
+    help="In place of --steps: epochs * records / batch size, rounded up.",
 )
 @click.option(
     "--epsilon",
@@ -255,7 +260,7 @@ _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
     help="With --limit: the share that is committed or reserved already, such as 0.23.",
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-def plan(output: str, **options: Any) -> None:
+def plan(output: str, steps: int | None, epochs: Decimal | None, **options: Any) -> None:
     """What a training would cost, offline: noise, epsilon by two accountants, share of a budget.
 
     Everything is priced at its worst case: steps + restarts * checkpoint interval.
@@ -264,7 +269,7 @@ def plan(output: str, **options: Any) -> None:
         options["spent_share"] = Decimal(0)
     elif options["limit"] is None:
         raise click.UsageError("--spent-share goes with --limit")
-    question = Question(**options)
+    question = Question(steps=_steps(steps, epochs, options), **options)
     if (question.epsilon is None) == (question.noise_multiplier is None):
         raise click.UsageError("give one of --epsilon and --noise-multiplier")
     if question.batch_size > question.records:
@@ -280,6 +285,14 @@ def plan(output: str, **options: Any) -> None:
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
     click.echo(json.dumps(figures, indent=2) if output == "json" else _text(figures))
+
+
+def _steps(steps: int | None, epochs: Decimal | None, options: Mapping[str, Any]) -> int:
+    if steps is not None and epochs is None:
+        return steps
+    if epochs is not None and steps is None:
+        return steps_of_epochs(epochs, options["records"], options["batch_size"])
+    raise click.UsageError("give one of --steps and --epochs")
 
 
 def _text(figures: dict[str, Any]) -> str:

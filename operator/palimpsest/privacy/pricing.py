@@ -28,11 +28,12 @@ def price_training(
     Raises ValueError naming what is out of bounds.
     """
     training = spec.training
+    steps = training.steps_over(budget.dataset.records)
     return _training(
         budget,
         spec.privacy.epsilon,
         training.expected_batch_size,
-        worst_case_steps(training.steps, training.restarts, training.checkpoint_interval),
+        worst_case_steps(steps, training.restarts, training.checkpoint_interval),
     )
 
 

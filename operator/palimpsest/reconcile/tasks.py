@@ -195,14 +195,17 @@ def train(
         records=budget.dataset.records,
         expected_batch_size=training.expected_batch_size,
         micro_batch_size=training.micro_batch_size,
-        steps=training.steps,
+        steps=training.steps_over(budget.dataset.records),
         block_steps=training.checkpoint_interval,
         restarts=training.restarts,
+        optimizer=training.optimizer,
         learning_rate=training.learning_rate,
+        schedule=training.schedule,
         clipping_norm=training.clipping_norm,
         noise_multiplier=noise_multiplier,
         max_length=training.max_length,
         precision=training.precision,
+        gradient_checkpointing=training.gradient_checkpointing,
     )
     inputs: dict[str, Input] = {
         "base": _model(spec.base_model, "releases"),

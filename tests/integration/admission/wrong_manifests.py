@@ -198,6 +198,26 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "generator",
+        {"spec.training.epochs": "3"},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: spec.training: Invalid value: "object": steps and epochs say the same: give one of them',
+    ),
+    Wrong(
+        "generator",
+        {"spec.training.schedule": {"warmupSteps": 440}},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: spec.training: Invalid value: "object": schedule.warmupSteps must be below steps',
+    ),
+    Wrong(
+        "generator",
+        {"spec.training.optimizer": {"momentum": "0.9"}},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: spec.training.optimizer: Invalid value: "object": momentum goes with type SGD: AdamW has its own (0.9)',
+    ),
+    Wrong(
+        "generator",
+        {"spec.training.optimizer": {"type": "SGD", "momentum": "1"}},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.training.optimizer.momentum: Invalid value: "1": spec.training.optimizer.momentum in body should match \'^0(\\.[0-9]{0,11}[1-9])?$\', spec.training.optimizer.momentum: Invalid value: "string": must be 0 or a decimal below 1 as a string, for example "0.9"]',
+    ),
+    Wrong(
+        "generator",
         {"spec.training.maxLength": 4},
         'PrivateGenerator.palimpsest.dev "wrong" is invalid: spec.training.maxLength: Invalid value: 4: spec.training.maxLength in body should be greater than or equal to 8',
     ),
@@ -350,7 +370,7 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "budget",
         {"spec.dataset.format": "CSV"},
-        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.dataset.format: Unsupported value: "CSV": supported values: "JSONL", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.dataset.format: Unsupported value: "CSV": supported values: "JSONL", "Parquet", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
     ),
     Wrong(
         "budget",

@@ -9,25 +9,32 @@ from palimpsest_stage.dp.sgd import clipped_sum
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
 from palimpsest_stage.lora import Adapters
-from palimpsest_stage.models import DTYPES
+from palimpsest_stage.models import DTYPES, checkpoint_blocks
 from torch import Tensor, nn
 from torch.func import functional_call
+from unit.stage.families import FAMILIES, family_model
 from unit.stage.tiny import LAYOUT, examples, tiny_model
 
 
 def adapted(dtype: torch.dtype, hidden: int = 32) -> tuple[Any, Adapters]:
     model = tiny_model(hidden=hidden).to(dtype)
+    return model, with_adapters(model)
+
+
+def with_adapters(model: Any) -> Adapters:
     torch.manual_seed(1)
     adapters = Adapters(model, Lora(rank=3, alpha=5))
     adapters.write(adapters.read() + 0.05 * torch.randn(adapters.size))
-    return model, adapters
+    return adapters
 
 
-def reference(rows: list[list[int]], clip: float) -> Tensor:
-    """A plain loop in float64: one example, no padding, W + scale B A, autograd, clip, sum."""
-    _, adapters = adapted(torch.float32)
+def reference(model: Any, adapters: Adapters, rows: list[list[int]], clip: float) -> Tensor:
+    """A plain loop in float64: one example, no padding, W + scale B A, autograd, clip, sum.
+
+    `model` is the same as the one with `adapters`, without them.
+    """
     scale = adapters.lora.alpha / adapters.lora.rank
-    model = tiny_model().double()
+    model = model.double()
     weights = {name: p.detach() for name, p in model.named_parameters()}
     pairs = {
         name: (
@@ -39,10 +46,13 @@ def reference(rows: list[list[int]], clip: float) -> Tensor:
     leaves = [leaf for pair in pairs.values() for leaf in pair]
     total = torch.zeros(adapters.size, dtype=torch.float64)
     for row in rows:
-        merged = {
-            f"{name}.weight": weights[f"{name}.weight"] + scale * b @ a
-            for name, (a, b) in pairs.items()
-        }
+        merged = {}
+        for name, (a, b) in pairs.items():
+            change = scale * b @ a
+            transposed = not isinstance(model.get_submodule(name), nn.Linear)
+            merged[f"{name}.weight"] = weights[f"{name}.weight"] + (
+                change.T if transposed else change
+            )
         ids = torch.tensor([[*LAYOUT.start, *row]])
         logits = functional_call(model, weights | merged, (ids,)).logits[0]
         predictions = logits[len(LAYOUT.start) - 1 : -1]
@@ -52,16 +62,65 @@ def reference(rows: list[list[int]], clip: float) -> Tensor:
     return total
 
 
+def summed(model: Any, adapters: Adapters, rows: list[list[int]], size: int, clip: float) -> Tensor:
+    total = torch.zeros(adapters.size, dtype=torch.float64)
+    for batch in micro_batches(rows, LAYOUT, size):
+        total += clipped_sum(per_example_gradients(model, adapters, batch), clip)
+    return total
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
 @pytest.mark.parametrize("clip", [0.05, 1e6], ids=["clipped", "whole"])
 @pytest.mark.parametrize("size", [1, 3, 11])
 def test_clipped_sum_equals_a_plain_autograd_loop(size: int, clip: float) -> None:
     rows = examples(11)
     model, adapters = adapted(torch.float32)
-    total = torch.zeros(adapters.size, dtype=torch.float64)
-    for batch in micro_batches(rows, LAYOUT, size):
-        total += clipped_sum(per_example_gradients(model, adapters, batch), clip)
-    expected = reference(rows, clip)
-    assert float((total - expected).norm() / expected.norm()) <= 1e-5
+    expected = reference(tiny_model(), adapters, rows, clip)
+    assert error(summed(model, adapters, rows, size, clip), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_does_for_decoders_of_every_maker(family: str) -> None:
+    rows = examples(5)
+    model = family_model(family)
+    adapters = with_adapters(model)
+    check_adapters(model, adapters, LAYOUT, 3)
+    expected = reference(family_model(family), adapters, rows, 0.05)
+    assert error(summed(model, adapters, rows, 3, 0.05), expected) <= 1e-5
+
+
+def test_what_adapters_do_not_fit_into_is_refused_on_public_ground() -> None:
+    # A state space model reads its linear layers' weights itself.
+    model = family_model("mamba", hidden_size=32, num_hidden_layers=2)
+    with pytest.raises(ModelUnsuitable, match="no decoder"):
+        check_adapters(model, with_adapters(model), LAYOUT, 2)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "opt"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_recomputed_blocks_give_the_same_bits(family: str, precision: str) -> None:
+    def made() -> tuple[Any, Adapters]:
+        one = tiny_model() if family == "llama" else family_model(family)
+        return one.to(DTYPES[precision]), with_adapters(one)
+
+    (model, adapters), (saving, others) = made(), made()
+    checkpoint_blocks(saving)
+    passes = []
+    first = next(iter(others.layers.values()))
+    first.register_forward_hook(lambda *_: passes.append(1))
+    for batch in micro_batches(examples(6), LAYOUT, 4):
+        passes.clear()
+        expected = per_example_gradients(model, adapters, batch)
+        assert torch.equal(per_example_gradients(saving, others, batch), expected)
+        assert len(passes) == 2
+
+
+def test_a_model_without_blocks_has_none_to_recompute() -> None:
+    with pytest.raises(ModelUnsuitable, match="gradientCheckpointing"):
+        checkpoint_blocks(nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])

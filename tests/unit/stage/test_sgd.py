@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from palimpsest_stage.dp.adam import Moments, adam_step
 from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean
 
 
@@ -13,7 +12,7 @@ def test_each_row_is_clipped_before_the_sum() -> None:
     rows = torch.tensor([[100.0, 1.0], [-100.0, 1.0]])
     total = clipped_sum(rows, 1.0)
     assert float(total.norm()) < 0.03
-    assert float(clipped_sum(rows[:1], 1.0).norm()) == pytest.approx(1.0, abs=2e-6)
+    assert float(clipped_sum(rows[:1], 1.0).norm()) == pytest.approx(1.0, abs=5e-6)
 
 
 def test_no_record_moves_the_sum_by_more_than_the_clipping_norm() -> None:
@@ -22,6 +21,23 @@ def test_no_record_moves_the_sum_by_more_than_the_clipping_norm() -> None:
         assert float(clipped_sum(row[None], 0.7).norm()) <= 0.7
     with_all, without = clipped_sum(rows, 0.7), clipped_sum(rows[1:], 0.7)
     assert float((with_all - without).norm()) <= 0.7
+
+
+def test_who_else_is_in_the_sum_moves_no_record_beyond_its_norm() -> None:
+    # Where sums are made in float32, large company rounds a small record's part away or up.
+    generator = torch.Generator().manual_seed(1)
+    company = torch.randn(4000, 300, generator=generator) + 0.5
+    record = torch.full((1, 300), 1e-3)
+    part = clipped_sum(torch.cat([company, record]), 1.0) - clipped_sum(company, 1.0)
+    assert float((part - record[0]).norm() / record.norm()) < 1e-9
+
+
+@pytest.mark.parametrize("width", [1, 127, 128, 129, 1000])
+def test_norms_are_taken_of_every_entry(width: int) -> None:
+    for place in {0, width // 2, width - 1}:
+        row = torch.zeros(1, width)
+        row[0, place] = 50.0
+        assert float(clipped_sum(row, 1.0).norm()) == pytest.approx(1.0, abs=5e-6)
 
 
 def test_short_rows_are_left_alone() -> None:
@@ -41,17 +57,3 @@ def test_noise_is_scaled_by_sigma_and_norm_and_divided_by_the_expected_batch() -
     assert torch.allclose(noise, normals * (2.0 * 0.5 / 256), rtol=1e-12)
     mean = noisy_mean(torch.full((3,), 512.0, dtype=torch.float64), torch.zeros(3), 2.0, 0.5, 256)
     assert mean.tolist() == [2.0, 2.0, 2.0]
-
-
-def test_adam_is_torchs_adam() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(20, dtype=torch.float64, generator=generator)
-    theirs = weights.clone().requires_grad_()
-    optimizer = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.0)
-    moments = Moments.zero(20)
-    for _ in range(5):
-        gradient = torch.randn(20, dtype=torch.float64, generator=generator)
-        weights, moments = adam_step(weights, moments, gradient, 0.01)
-        theirs.grad = gradient.clone()
-        optimizer.step()
-    assert torch.allclose(weights, theirs.detach(), rtol=1e-10)

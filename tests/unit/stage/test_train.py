@@ -24,30 +24,11 @@ from palimpsest_stage.private.records import read_texts
 from palimpsest_stage.runtime import Context
 from unit.stage.ground import FIELD, Ended, Ground
 from unit.stage.tiny import LAYOUT, WORDS, examples, tiny_encoder, tiny_folder, tiny_model
+from unit.stage.training import RECORDS, parameters, reserved
 
-RECORDS = 200
 # Long enough to be killed in: one example a pass.
 SLOW = {"micro_batch_size": 1, "expected_batch_size": 128}
 SECRET = "zebra-canary"
-
-
-def parameters(**changes: Any) -> TrainParameters:
-    values: dict[str, Any] = {
-        "prompt": "Q:",
-        "lora": Lora(rank=2, alpha=4),
-        "records": RECORDS,
-        "expected_batch_size": 64,
-        "micro_batch_size": 8,
-        "steps": 6,
-        "block_steps": 2,
-        "restarts": 1,
-        "learning_rate": "0.01",
-        "clipping_norm": "0.5",
-        "noise_multiplier": "1.5",
-        "max_length": 48,
-        "precision": "float32",
-    }
-    return TrainParameters(**(values | changes))
 
 
 def lines() -> list[bytes]:
@@ -68,15 +49,8 @@ def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
 
 
 def training(ground: Ground, folder: Path, **changes: Any) -> Task:
-    """A training task, its worst case reserved as the operator does."""
-    asked = parameters(**changes)
-    inputs: dict[str, Any] = {
-        "base": ground.push_model(folder, "s3://models/tiny/"),
-        "private": ground.push_records(lines()),
-    }
-    task = ground.task(asked, inputs, "releases")
-    ground.reserve(task, train.mechanism(asked), asked.restarts, asked.block_steps)
-    return task
+    """A training task over `lines`, its worst case reserved as the operator does."""
+    return reserved(ground, folder, ground.push_records(lines()), **changes)
 
 
 def kinds(ground: Ground) -> list[str]:

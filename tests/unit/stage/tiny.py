@@ -26,7 +26,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_model(layers: int = 2, hidden: int = 32) -> LlamaForCausalLM:
+def tiny_model(layers: int = 2, hidden: int = 32, tied: bool = True) -> LlamaForCausalLM:
     torch.manual_seed(5)
     config = LlamaConfig(
         vocab_size=259,
@@ -39,7 +39,7 @@ def tiny_model(layers: int = 2, hidden: int = 32) -> LlamaForCausalLM:
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         initializer_range=0.2,
     )
     return LlamaForCausalLM(config).eval()

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015) as a pure step on flat float64 vectors. Post-processing of noise."""
+"""AdamW (Loshchilov and Hutter 2019) as a pure step on flat float64 vectors."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,10 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Running means of the gradient and of its square, and how many went in."""
+    """Running means of the gradient and of its square, and how many went in.
+
+    SGD keeps its velocity in `first` and leaves `second` alone.
+    """
 
     first: Tensor
     second: Tensor
@@ -24,12 +27,16 @@ class Moments:
 
 
 def adam_step(
-    weights: Tensor, moments: Moments, gradient: Tensor, learning_rate: float
+    weights: Tensor,
+    moments: Moments,
+    gradient: Tensor,
+    learning_rate: float,
+    weight_decay: float = 0.0,
 ) -> tuple[Tensor, Moments]:
-    """(new weights, new moments); weights keep their type."""
+    """(new weights, new moments); weights keep their type. Without decay it is Adam."""
     steps = moments.steps + 1
     first = _BETA1 * moments.first + (1 - _BETA1) * gradient
     second = _BETA2 * moments.second + (1 - _BETA2) * gradient.square()
     scale = (second / (1 - _BETA2**steps)).sqrt() + _EPSILON
-    update = learning_rate * (first / (1 - _BETA1**steps)) / scale
+    update = learning_rate * ((first / (1 - _BETA1**steps)) / scale + weight_decay * weights)
     return (weights - update).to(weights.dtype), Moments(first, second, steps)

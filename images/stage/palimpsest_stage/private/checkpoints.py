@@ -50,9 +50,8 @@ class Checkpoints:
         """The whole checkpoint with the most steps, if there is any."""
         found = []
         for uri in self._store.list(self._prefix):
-            if uri.endswith(f"/{_STATE}"):
-                state = json.loads(self._store.get(uri))
-                found.append((int(state["steps"]), uri.removesuffix(_STATE), state))
+            if uri.endswith(f"/{_STATE}") and (state := _state(self._store.get(uri))):
+                found.append((state["steps"], uri.removesuffix(_STATE), state))
         for steps, place, state in sorted(found, key=lambda one: (-one[0], one[1])):
             checkpoint = self._load(steps, place, state)
             if checkpoint is not None:
@@ -70,5 +69,18 @@ class Checkpoints:
                 tensors |= load_file(path)
             except (NotFound, SafetensorError):
                 return None
-        moments = Moments(tensors["first"], tensors["second"], int(state["optimizerSteps"]))
+        moments = Moments(tensors["first"], tensors["second"], state["optimizerSteps"])
         return Checkpoint(steps, tensors["weights"], moments)
+
+
+def _state(data: bytes) -> dict[str, Any] | None:
+    """A state file's content; None if it is damaged: then the checkpoint is as good as lost."""
+    try:
+        state = json.loads(data)
+        return {
+            "steps": int(state["steps"]),
+            "optimizerSteps": int(state["optimizerSteps"]),
+            "digests": {name: str(state["digests"][name]) for name in (_ADAPTER, _OPTIMIZER)},
+        }
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,202 @@
+"""Benchmarks of a DP-SGD step: SmolLM2-135M, LoRA of rank 4 on every linear layer.
+
+`python -m bench.training SIDE` makes two steps and prints the process's peak memory in bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from palimpsest_stage.text import Layout
+from torch import Tensor
+
+from bench.harness import Benchmark, Measure, Pair
+
+EXAMPLES, TOKENS, RANK = 32, 24, 4
+QUESTIONS, LONGEST, ROWS = 64, 64, 16
+PROMPT = "A question typed into a search engine:"
+
+Step = Callable[[], object]
+
+
+def _model(precision: str = "bfloat16") -> Any:
+    from cluster import parts  # noqa: PLC0415
+    from palimpsest_stage.models import load_causal, suit_length  # noqa: PLC0415 - 4 s
+
+    model, tokenizer = load_causal(parts.smollm2().folder, precision)
+    suit_length(model, TOKENS)
+    return model, tokenizer
+
+
+def _adapted(precision: str) -> Any:
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415
+
+    config = LoraConfig(
+        r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return get_peft_model(_model(precision)[0], config)
+
+
+def _tokens() -> Tensor:
+    return torch.randint(10, 40_000, (EXAMPLES, TOKENS), generator=torch.Generator().manual_seed(5))
+
+
+def _questions() -> tuple[Layout, list[list[int]]]:
+    """Real questions as the quickstart trains on them: after its prompt, of their own lengths."""
+    from cluster import parts  # noqa: PLC0415
+    from palimpsest_stage.text import encode, layout  # noqa: PLC0415
+
+    lines = parts.questions().held_out.read_text().splitlines()[:QUESTIONS]
+    tokenizer = _model()[1]
+    shape = layout(tokenizer, PROMPT, LONGEST)
+    return shape, [encode(tokenizer, shape, json.loads(line)["instruction"]) for line in lines]
+
+
+def private_step(
+    given: tuple[Layout, list[list[int]]] | None = None, micro_batch: int = EXAMPLES
+) -> Step:
+    """Sampling aside, the training stage's step on `given`: passes, clipping, noise."""
+    from palimpsest.api.generator import Lora  # noqa: PLC0415
+    from palimpsest_stage.dp.noise import SecureGenerator  # noqa: PLC0415
+    from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean  # noqa: PLC0415
+    from palimpsest_stage.gradients import micro_batches, per_example_gradients  # noqa: PLC0415
+    from palimpsest_stage.lora import Adapters  # noqa: PLC0415
+
+    model, _ = _model()
+    adapters = Adapters(model, Lora(rank=RANK))
+    shape, examples = given or (
+        Layout((1,), "", 2, TOKENS),
+        [row[1:].tolist() for row in _tokens()],
+    )
+    generator = SecureGenerator()
+
+    def step() -> Tensor:
+        total = torch.zeros(adapters.size, dtype=torch.float64)
+        for batch in micro_batches(examples, shape, micro_batch):
+            total += clipped_sum(per_example_gradients(model, adapters, batch), 1.0)
+        normals = torch.from_numpy(generator.normals(adapters.size))
+        return noisy_mean(total, normals, 1.0, 1.0, len(examples))
+
+    return step
+
+
+def plain_step() -> Step:
+    """PEFT's gradient of the same, without privacy."""
+    model, tokens = _adapted("bfloat16"), _tokens()
+
+    def step() -> None:
+        model.zero_grad()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+
+    return step
+
+
+def opacus_step(shape: Layout, rows: list[list[int]]) -> Step:
+    """opacus' hooks and optimizer on PEFT's model, as its tutorials have it: padded batches."""
+    from opacus import GradSampleModule  # noqa: PLC0415
+    from opacus.optimizers import DPOptimizer  # noqa: PLC0415
+
+    # Its hooks look away in evaluation mode; this model has no dropout.
+    model = GradSampleModule(_adapted("float32")).train()
+    longest, start = max(map(len, rows)), list(shape.start)
+    pads = [longest - len(row) for row in rows]
+    tokens = torch.tensor(
+        [[*start, *row, *[shape.end] * pad] for row, pad in zip(rows, pads, strict=True)]
+    )
+    mask = torch.tensor([[1] * (len(start) + longest - pad) + [0] * pad for pad in pads])
+    targets = tokens.masked_fill(mask == 0, -100)[:, 1:]
+    targets[:, : len(start) - 1] = -100
+    optimizer = DPOptimizer(
+        torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3),
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        expected_batch_size=len(rows),
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1]
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), reduction="none"
+        ).view_as(targets)
+        torch.autograd.backward((losses.sum(1) / (targets != -100).sum(1)).mean())
+        optimizer.step()
+
+    return step
+
+
+def _rate(step: Step, examples: int) -> Measure:
+    def examples_a_second() -> float:
+        began = time.perf_counter()
+        step()
+        return examples / (time.perf_counter() - began)
+
+    return examples_a_second
+
+
+def _against_plain(_: ExitStack) -> Pair:
+    return Pair(_rate(private_step(), EXAMPLES), _rate(plain_step(), EXAMPLES))
+
+
+def _against_opacus(_: ExitStack) -> Pair:
+    given = _questions()
+    return Pair(_rate(private_step(given, ROWS), QUESTIONS), _rate(opacus_step(*given), QUESTIONS))
+
+
+SIDES: dict[str, Callable[[], Step]] = {"private": private_step, "plain": plain_step}
+
+
+def _peak(side: str) -> Measure:
+    def megabytes() -> float:
+        command = [sys.executable, "-m", "bench.training", side]
+        return int(subprocess.run(command, check=True, capture_output=True).stdout) / 1e6
+
+    return megabytes
+
+
+BENCHMARKS = (
+    Benchmark(
+        "dp-step",
+        "examples/s",
+        "higher",
+        f"DP-SGD step, LoRA rank {RANK} on every linear layer, {EXAMPLES} x {TOKENS} tokens, "
+        "SmolLM2-135M, bfloat16",
+        "PEFT's LoRA gradient without privacy, the same",
+        0.87,
+        _against_plain,
+    ),
+    Benchmark(
+        "dp-step-opacus",
+        "examples/s",
+        "higher",
+        f"DP-SGD step as above on {QUESTIONS} real questions after a prompt, in length buckets, "
+        f"{ROWS} rows a pass",
+        "opacus' GradSampleModule and DPOptimizer on PEFT's model, float32, the same questions "
+        "padded to the longest",
+        2.5,
+        _against_opacus,
+    ),
+    Benchmark(
+        "dp-memory",
+        "MB",
+        "lower",
+        "peak memory of a process that makes dp-step's steps",
+        "of one that makes its baseline's",
+        0.83,
+        lambda _: Pair(_peak("private"), _peak("plain")),
+    ),
+)
+
+if __name__ == "__main__":
+    work = SIDES[sys.argv[1]]()
+    work()
+    work()
+    print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
