@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-_COMMANDS = ("admission", "budget", "model", "operator", "plan", "verify")
+_COMMANDS = ("admission", "audit", "budget", "model", "operator", "plan", "verify")
 _PLUGIN = "kubectl-palimpsest"
 
 
