@@ -30,7 +30,7 @@ BATCH, RECORDS, STEPS, EXAMPLES = 64, 1280, 120, 20
 CANARIES, GUESSES = 300, 100
 
 
-def settings(claim: str) -> TrainParameters:
+def settings(claim: str, guesses: int = GUESSES) -> TrainParameters:
     """A training calibrated to the claim, with an audit of it."""
     return TrainParameters(
         prompt="Q:",
@@ -48,7 +48,7 @@ def settings(claim: str) -> TrainParameters:
         precision="float32",
         audit=AuditParameters(
             canaries=CANARIES,
-            included_guesses=GUESSES,
+            included_guesses=guesses,
             excluded_guesses=0,
             epsilon=claim,
             delta=DELTA,
@@ -123,6 +123,15 @@ MEAN_CLIPPED = Loop("the batch's mean clipped to C, noise sigma C / B", _plain_s
 TWICE_DIVIDED = Loop("noise divided by the batch twice", noisy_mean=_noise_of_the_mean)
 UNCLIPPED = Loop("no clipping", _plain_sum)
 BROKEN = (NO_NOISE, MEAN_CLIPPED, TWICE_DIVIDED, UNCLIPPED)
+
+
+def less_noise(name: str, share: float) -> Loop:
+    """A share of the noise that is claimed."""
+
+    def mean(total: Tensor, normals: Tensor, sigma: float, norm: float, size: int) -> Tensor:
+        return noisy_mean(total, share * normals, sigma, norm, size)
+
+    return Loop(name, noisy_mean=mean)
 
 
 def reused_noise() -> Loop:
