@@ -79,6 +79,10 @@ e2e-full: e2e ## Every test that is too long for CI, and the ledger's on two mak
 bench: $(if $(NAMES),,ground) venv ## Benchmarks against their baselines: build/bench/results.json, docs/benchmarks.md.
 	$(PYTHON) -m bench $(NAMES)
 
+.PHONY: audit-table
+audit-table: venv ## Audit the right training loop and broken ones: the table of docs/audit.md.
+	$(PYTHON) -m bench.audit_table
+
 .PHONY: clean
 clean: ## Remove what was built here, the caches outside excepted; the cluster must be down.
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -21,5 +21,9 @@ class ModelUnsuitable(StageError):  # noqa: N818 - named as the outcome is
     """The model cannot be used here."""
 
 
+class AuditFailed(StageError):  # noqa: N818 - named as the outcome is
+    """The noised gradients of this very training refute the epsilon that it claims."""
+
+
 class DatasetUnsuitable(StageError):  # noqa: N818 - an outcome, named as it is told
     """A public data set holds no example that can be learnt from."""

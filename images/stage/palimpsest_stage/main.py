@@ -27,6 +27,7 @@ from palimpsest.storage import AccessDenied, NotFound, StoreError
 from pydantic import ValidationError
 
 from palimpsest_stage.errors import (
+    AuditFailed,
     ChargeRefused,
     DatasetUnsuitable,
     InputMismatch,
@@ -129,6 +130,7 @@ _OUTCOMES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Ou
     ((InputMismatch, NotFound), Outcome.INPUT_MISMATCH),
     (ModelUnsuitable, Outcome.MODEL_UNSUITABLE),
     (DatasetUnsuitable, Outcome.DATASET_UNSUITABLE),
+    (AuditFailed, Outcome.AUDIT_FAILED),
     ((ChargeRefused, LedgerError), Outcome.CHARGE_REFUSED),
     (AccessDenied, Outcome.ACCESS_DENIED),
     (StoreError, Outcome.STORE_UNAVAILABLE),

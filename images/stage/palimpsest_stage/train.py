@@ -17,6 +17,9 @@ from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
 from torch import Tensor
 
 from palimpsest_stage import lora
+from palimpsest_stage.audit.observer import Observer
+from palimpsest_stage.audit.scores import Scores
+from palimpsest_stage.audit.verdict import gate
 from palimpsest_stage.dp.adam import Moments
 from palimpsest_stage.dp.noise import SecureGenerator
 from palimpsest_stage.dp.optimizer import optimizer_step, rate_share
@@ -35,7 +38,10 @@ GENERATOR = "generator.json"
 
 
 def run(context: Context, report: dict[str, Any]) -> None:
-    """Publish the adapters in PEFT's layout and generator.json ({prompt, maxLength})."""
+    """Publish the adapters in PEFT's layout, generator.json ({prompt, maxLength}), audit.json.
+
+    Raises AuditFailed instead if an audit refutes the claim.
+    """
     parameters, charge = context.parameters(TrainParameters), context.charge
     trainer, tokenizer = _prepare(context, parameters)
 
@@ -66,8 +72,10 @@ def run(context: Context, report: dict[str, Any]) -> None:
                 batches.append(size)
             checkpoints.save(context.attempt, block, state)
 
-    trainer.adapters.write(state.weights)
     out = context.folder("out")
+    if parameters.audit:
+        gate(parameters.audit, state.audit, report, out)
+    trainer.adapters.write(state.weights)
     trainer.adapters.save(out)
     write_json(out / GENERATOR, {"prompt": parameters.prompt, "maxLength": parameters.max_length})
     context.publish({path.name: path for path in out.iterdir()})
@@ -123,16 +131,20 @@ class Trainer:
     shape: Layout
     parameters: TrainParameters
     generator: SecureGenerator
+    observer: Observer | None = None
     findings: Counter[str] = field(default_factory=Counter)
 
     def initial(self) -> Checkpoint:
         """Before the first step."""
-        return Checkpoint(0, self.adapters.read(), Moments.zero(self.adapters.size))
+        scores = None
+        if self.observer:
+            scores = Scores.toss(self.observer.canaries.count, self.generator)
+        return Checkpoint(0, self.adapters.read(), Moments.zero(self.adapters.size), scores)
 
     def step(self, state: Checkpoint, examples: Sequence[Sequence[int]]) -> tuple[Checkpoint, int]:
         """(state after one step, realised batch size; the latter never leaves custody)."""
         batch = self.sample(examples)
-        total = self.clipped_sum(state.weights, batch)
+        total = self.with_canaries(self.clipped_sum(state.weights, batch), state)
         return self.update(state, self.noisy_mean(total)), len(batch)
 
     def sample(self, examples: Sequence[Sequence[int]]) -> list[Sequence[int]]:
@@ -154,6 +166,14 @@ class Trainer:
             self.findings["not finite"] += unusable(gradients)
         return total.cpu()
 
+    def with_canaries(self, total: Tensor, state: Checkpoint) -> Tensor:
+        """The sum (parameters,) and the clipped canaries of an audit that this step samples."""
+        if self.observer and state.audit:
+            norm = float(self.parameters.clipping_norm)
+            for rows in self.observer.rows(state.audit, state.steps, self.generator):
+                total = total + clipped_sum(rows, norm)
+        return total
+
     def noisy_mean(self, total: Tensor) -> Tensor:
         """What a step releases. An empty batch's sum is zero and gets its noise all the same."""
         settings = self.parameters
@@ -166,7 +186,7 @@ class Trainer:
         )
 
     def update(self, state: Checkpoint, gradient: Tensor) -> Checkpoint:
-        """The optimizer's step: post-processing of the noisy mean."""
+        """The optimizer's step, and the audit's look: post-processing of the noisy mean."""
         settings = self.parameters
         share = rate_share(settings.schedule, state.steps, settings.steps)
         weights, moments = optimizer_step(
@@ -176,7 +196,10 @@ class Trainer:
             gradient,
             share * float(settings.learning_rate),
         )
-        return Checkpoint(state.steps + 1, weights, moments)
+        scores = state.audit
+        if self.observer and scores:
+            scores = self.observer.observed(scores, state.steps, gradient)
+        return Checkpoint(state.steps + 1, weights, moments, scores)
 
 
 def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, Any]:
@@ -193,4 +216,8 @@ def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, An
     if parameters.gradient_checkpointing:
         checkpoint_blocks(model)
     check_adapters(model, adapters, shape, parameters.micro_batch_size)
-    return Trainer(model, adapters, shape, parameters, SecureGenerator()), tokenizer
+    observer = None
+    if parameters.audit:
+        seed = context.seed("canaries")
+        observer = Observer.of(parameters, parameters.audit, adapters.size, seed)
+    return Trainer(model, adapters, shape, parameters, SecureGenerator(), observer), tokenizer

@@ -13,6 +13,7 @@ from palimpsest.api.base import ApiModel
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
 from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
+from palimpsest.privacy import audits
 from palimpsest.privacy.calibration import MIN_EPSILON
 from palimpsest.privacy.gate import choose_order
 from palimpsest.privacy.mechanisms import DiscreteGaussian
@@ -185,6 +186,7 @@ def _generator(
         training = price_training(spec, budget.spec)
     except ValueError as error:
         raise RefusedError(f"spec.privacy.{error}") from error
+    warnings += _unprovable(spec, budget.spec)
     warnings += _drowned(batch, spec.training.steps_over(records), float(training.noiseMultiplier))
     gate = gate_of(budget)
     if gate is None or holds_charge(budget, PrivateGenerator.kind, namespace, name):
@@ -270,6 +272,18 @@ def _drowned(batch: int, steps: int, noise_multiplier: float) -> list[str]:
         f"clipping norms on every coordinate after {steps} steps); about {enough} would do, or "
         "more steps, or a larger epsilon"
     ]
+
+
+def _unprovable(spec: PrivateGeneratorSpec, budget: PrivacyBudgetSpec) -> list[str]:
+    powerless = audits.powerless(spec, budget)
+    if not powerless:
+        return []
+    if spec.audit is not None and spec.audit.required:
+        raise RefusedError(
+            f"spec.audit.canaries: {powerless}, or set spec.audit.required to false to train "
+            "without a test of the claim"
+        )
+    return [f"spec.audit.canaries: {powerless}"]
 
 
 def _weak(field: str, epsilon: Decimal) -> list[str]:

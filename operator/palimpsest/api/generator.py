@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from .audit import Audit, AuditStatus
 from .base import ApiModel, FractionDecimal, PositiveDecimal
 from .common import (
     TTL_DESCRIPTION,
@@ -174,7 +175,7 @@ class PrivateGeneratorSpec(ApiModel):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": immutable(
-                "PrivateGenerator", "budgetRef", "privacy", "baseModel", "training"
+                "PrivateGenerator", "budgetRef", "privacy", "baseModel", "training", "audit"
             )
         }
     )
@@ -183,6 +184,10 @@ class PrivateGeneratorSpec(ApiModel):
     privacy: GeneratorPrivacy
     base_model: ModelRef = Field(description="Causal language model; one of the budget's models.")
     training: Training = Field(default_factory=Training)
+    audit: Audit | None = Field(
+        None,
+        description="Put the claim to the test on this very training; left out: no audit.",
+    )
     compute: PrivateCompute = Field(default_factory=PrivateCompute)
     suspend: bool = Field(False, description="Start no new pod; a running one ends first.")
     ttl_seconds_after_finished: TtlSeconds | None = Field(None, description=TTL_DESCRIPTION)
@@ -201,6 +206,7 @@ class PrivateGeneratorStatus(CommonStatus):
         json_schema_extra=list_map("name"),
         description="The train stage.",
     )
+    audit: AuditStatus | None = Field(None, description="What the audit could and did find.")
     receipt: Annotated[str, StringConstraints(max_length=512)] = Field(
         "", description="URI of the release's signed receipt."
     )

@@ -1,7 +1,8 @@
 """The closed set of words in which a stage may end. Nothing else leaves a private stage's process.
 
 Whether an outcome occurs may depend on public inputs, on the cluster and on the journal, never on
-record values (a bad record contributes zero and the run goes on).
+record values (a bad record contributes zero and the run goes on). AuditFailed depends on the noised
+gradients too, which are part of what the charge pays for (docs/audit.md).
 """
 
 from enum import StrEnum
@@ -20,6 +21,7 @@ class Outcome(StrEnum):
     MODEL_UNSUITABLE = "ModelUnsuitable"
     DATASET_UNSUITABLE = "DatasetUnsuitable"
     OUT_OF_RESOURCES = "OutOfResources"
+    AUDIT_FAILED = "AuditFailed"
     INTERNAL_ERROR = "InternalError"
 
 
@@ -35,6 +37,7 @@ EXIT_CODES: dict[Outcome, int] = {
     Outcome.OUT_OF_RESOURCES: 71,
     Outcome.ACCESS_DENIED: 77,
     Outcome.CHARGE_REFUSED: 78,
+    Outcome.AUDIT_FAILED: 79,
     Outcome.INTERNAL_ERROR: 70,
 }
 RETRYABLE_EXIT_CODE = 75
@@ -55,14 +58,18 @@ MESSAGES: dict[Outcome, str] = {
     Outcome.CHARGE_REFUSED: "The journal accepts no further start or block for this charge.",
     Outcome.MODEL_UNSUITABLE: (
         "The model cannot be used here: it must be a causal language model in safetensors whose "
-        "linear layers include the adapters' targets; to answer or to be aligned it needs a chat "
-        "template (chatTemplate)."
+        "linear layers include the adapters' targets, with 16 parameters of theirs for each "
+        "canary of an audit; to answer or to be aligned it needs a chat template (chatTemplate)."
     ),
     Outcome.DATASET_UNSUITABLE: (
         "No example can be learnt from: the data set has no answers (spec.annotation), or none "
         "begins within spec.sft.maxLength."
     ),
     Outcome.OUT_OF_RESOURCES: "Memory or scratch space ran out: raise spec.compute.",
+    Outcome.AUDIT_FAILED: (
+        "The audit's lower bound on epsilon reaches the claim: nothing is released, the charge "
+        "stays spent. Do not train with this stage image again before the cause is found."
+    ),
     Outcome.INTERNAL_ERROR: (
         "The stage failed; the details are in the custodian's report (or, outside custody, in "
         "the pod's log)."

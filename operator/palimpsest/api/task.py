@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from .audit import AuditParameters
 from .base import ApiModel, Digest, PositiveDecimal, UnitDecimal
 from .common import Encryption
 from .generator import Lora, Optimizer, Schedule
@@ -158,6 +159,7 @@ class TrainParameters(ApiModel):
     max_length: int
     precision: Literal["bfloat16", "float32"]
     gradient_checkpointing: bool = False
+    audit: AuditParameters | None = None
 
 
 class SampleParameters(ApiModel):

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-_COMMANDS = ("admission", "budget", "model", "operator", "plan", "uninstall", "verify")
+_COMMANDS = (
+    "admission",
+    "audit",
+    "budget",
+    "model",
+    "operator",
+    "plan",
+    "uninstall",
+    "verify",
+)
 _PLUGIN = "kubectl-palimpsest"
 
 

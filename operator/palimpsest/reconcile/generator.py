@@ -2,14 +2,16 @@
 
 from datetime import datetime
 
-from palimpsest.api.generator import PrivateGeneratorStatus
+from palimpsest.api.budget import PrivacyBudgetSpec
+from palimpsest.api.generator import PrivateGeneratorSpec, PrivateGeneratorStatus
 from palimpsest.ledger.state import LedgerState
+from palimpsest.privacy.audits import plan_audit, powerless
 from palimpsest.privacy.pricing import price_training
 from palimpsest.terms.placement import placement_refusal
 from palimpsest.terms.tenants import model_refusal, namespace_refusal
 
+from . import auditing, stages, tasks
 from . import budget as budgets
-from . import stages, tasks
 from .charges import PrivateStage, private_stage
 from .conditions import Verdict, conditions, standing
 from .observed import BudgetView, ObservedGenerator
@@ -24,8 +26,11 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
     if observed.meta.deleting:
         return settle(observed.meta, observed.budget, observed.jobs)
     step = _train(observed, now)
+    audit = _audit(observed, step)
     verdict = step.verdict
-    if step.settled:
+    if audit and audit.verdict:
+        verdict = audit.verdict
+    elif step.settled:
         verdict = Verdict("Ready", "Ready", "The generator is trained and released.")
     seconds = observed.generator.spec.ttl_seconds_after_finished if step.settled else None
     ended, due = ttl.finished(observed.jobs, seconds, now)
@@ -37,6 +42,7 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
         progress=step.status.progress,
         share=step.status.charge.share if step.status.charge else "",
         stages=[train],
+        audit=audit.status if audit else None,
         receipt=step.receipt,
         conditions=conditions(
             previous.conditions if previous else [],
@@ -44,6 +50,7 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
             [train],
             observed.meta.generation,
             now,
+            [audit.finding] if audit else (),
         ),
     )
     return Plan(
@@ -54,8 +61,16 @@ def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
         relays=step.relays,
         children=(*step.children, *ended),
         finalizer=answers_for_spending(observed.meta, step.ledger, train.charge),
-        requeue=due if step.requeue is None else step.requeue,
+        requeue=_requeue(step, audit, due),
     )
+
+
+def _requeue(step: Step, audit: auditing.Standing | None, due: float | None) -> float | None:
+    if step.requeue is not None:
+        return step.requeue
+    if audit and audit.verdict and audit.verdict.state == "Reconciling":
+        return stages.RETRY_SECONDS
+    return due
 
 
 def train_stage(observed: ObservedGenerator, budget: BudgetView, now: datetime) -> PrivateStage:
@@ -108,6 +123,21 @@ def _train(observed: ObservedGenerator, now: datetime) -> Step:
     return private_stage(stage, budget.ledger, observed.jobs, observed.objects)
 
 
+def _audit(observed: ObservedGenerator, step: Step) -> auditing.Standing | None:
+    """Where the audit stands, if one is asked for and its budget is there to say of what."""
+    if observed.budget is None:
+        return None
+    spec, paying = observed.generator.spec, observed.budget.budget.spec
+    try:
+        audit = plan_audit(spec, paying)
+    except ValueError:
+        return None
+    if audit is None:
+        return None
+    before = observed.generator.status
+    return auditing.standing(audit, step, paying.releases.storage, observed.objects, before)
+
+
 def _refused(observed: ObservedGenerator, budget: BudgetView) -> Verdict | None:
     """What admission refuses, refused again here: it may have been away, or the terms changed."""
     spec, paying, name = observed.generator.spec, budget.budget.spec, budget.meta.name
@@ -121,7 +151,15 @@ def _refused(observed: ObservedGenerator, budget: BudgetView) -> Verdict | None:
             "PlacementNotAllowed",
             placement_refusal(paying.custodian.compute, spec.compute, "spec.compute"),
         ),
+        ("AuditPowerless", _powerless(spec, paying)),
     ):
         if message:
             return Verdict("Stalled", reason, message)
     return None
+
+
+def _powerless(spec: PrivateGeneratorSpec, paying: PrivacyBudgetSpec) -> str:
+    if spec.audit is None or not spec.audit.required:
+        return ""
+    found = powerless(spec, paying)
+    return found and f"spec.audit.canaries: {found}."

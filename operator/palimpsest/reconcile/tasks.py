@@ -39,6 +39,7 @@ from palimpsest.api.task import (
     work_digest,
 )
 from palimpsest.ledger.identity import charge_id
+from palimpsest.privacy.audits import plan_audit
 
 from .observed import Meta
 
@@ -206,6 +207,7 @@ def train(
         max_length=training.max_length,
         precision=training.precision,
         gradient_checkpointing=training.gradient_checkpointing,
+        audit=plan_audit(spec, budget),
     )
     inputs: dict[str, Input] = {
         "base": _model(spec.base_model, "releases"),

@@ -307,6 +307,27 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "generator",
+        {"spec.audit": {"canaries": 8}},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: spec.audit.canaries: Invalid value: 8: spec.audit.canaries in body should be greater than or equal to 16',
+    ),
+    Wrong(
+        "generator",
+        {"spec.audit": {"canaries": 200, "confidence": "0.5"}},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.audit.confidence: Invalid value: "0.5": spec.audit.confidence in body should match \'^0\\.[89][0-9]{0,5}$\', spec.audit.confidence: Invalid value: "string": must be a decimal from 0.8 to below 1 as a string, for example "0.95"]',
+    ),
+    Wrong(
+        "generator",
+        {"spec.audit": {"canaries": 20}},
+        'admission webhook "validate.palimpsest.dev" denied the request: spec.audit.canaries: 20 canaries cannot refute epsilon 4: the largest bound that they could prove is 0.434; take 338 canaries, or set spec.audit.required to false to train without a test of the claim',
+    ),
+    Wrong(
+        "generator",
+        {"spec.audit": {"canaries": 400}},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.audit is immutable: make another PrivateGenerator',
+        later=True,
+    ),
+    Wrong(
+        "generator",
         {"spec.budgetRef.name": "other"},
         'PrivateGenerator.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.budgetRef is immutable: make another PrivateGenerator',
         later=True,

@@ -354,3 +354,26 @@ def test_a_namespace_is_allowed_by_its_labels() -> None:
     assert "does not allow namespace research" in ask(samples.generator(), known).message
     known.namespaces["research"] = {"team": "nlp"}
     assert ask(samples.generator(), known).allowed
+
+
+def test_an_audit_that_cannot_refute_the_claim_is_denied_with_canaries_that_could() -> None:
+    weak = samples.generator(audit={"canaries": 50})
+    decision = ask(weak, cluster())
+    assert not decision.allowed
+    assert decision.message.startswith(
+        "spec.audit.canaries: 50 canaries cannot refute epsilon 4: the largest bound that they "
+        "could prove is 2.18; take "
+    )
+    assert decision.message.endswith(
+        "or set spec.audit.required to false to train without a test of the claim"
+    )
+    enough = int(decision.message.split("take ")[1].split(" ")[0])
+    assert ask(samples.generator(audit={"canaries": enough}), cluster()) == Decision(True)
+    assert not ask(samples.generator(audit={"canaries": enough - 1}), cluster()).allowed
+
+
+def test_an_audit_that_is_not_required_is_admitted_with_a_warning() -> None:
+    decision = ask(samples.generator(audit={"canaries": 50, "required": False}), cluster())
+    assert decision.allowed
+    (warning,) = decision.warnings
+    assert warning.startswith("spec.audit.canaries: 50 canaries cannot refute epsilon 4")

@@ -35,8 +35,9 @@ from palimpsest_stage.sources import claimed
 from palimpsest_stage.sources import from_hub as from_hub_into
 from unit.stage.ground import Ground
 from unit.stage.hub import Hub
-from unit.stage.test_train import lines, parameters
+from unit.stage.test_train import lines
 from unit.stage.tiny import tiny_folder
+from unit.stage.training import parameters
 
 NAME, REVISION = "acme/tiny", "c" * 40
 DIGEST = "sha256:" + "1" * 64

@@ -10,12 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from palimpsest_stage.audit.scores import Scores
 from palimpsest_stage.dp.adam import Moments
 from palimpsest_stage.inputs import file_digest
 
 _STATE = "state.json"
 _ADAPTER = "adapter.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
+_AUDIT = "audit.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Checkpoint:
     steps: int
     weights: Tensor
     moments: Moments
+    audit: Scores | None = None
 
 
 class Checkpoints:
@@ -39,8 +42,14 @@ class Checkpoints:
         moments = checkpoint.moments
         save_file({"weights": checkpoint.weights}, self._scratch / _ADAPTER)
         save_file({"first": moments.first, "second": moments.second}, self._scratch / _OPTIMIZER)
+        names = [_ADAPTER, _OPTIMIZER]
+        if checkpoint.audit:
+            scores = checkpoint.audit
+            tensors = {"included": scores.included, "evidence": scores.evidence}
+            save_file(tensors, self._scratch / _AUDIT)
+            names.append(_AUDIT)
         digests = {}
-        for name in (_ADAPTER, _OPTIMIZER):
+        for name in names:
             self._store.upload_file(self._scratch / name, place + name)
             digests[name] = file_digest(self._scratch / name)
         state = {"steps": checkpoint.steps, "optimizerSteps": moments.steps, "digests": digests}
@@ -60,27 +69,30 @@ class Checkpoints:
 
     def _load(self, steps: int, place: str, state: dict[str, Any]) -> Checkpoint | None:
         tensors: dict[str, Tensor] = {}
-        for name in (_ADAPTER, _OPTIMIZER):
+        for name, digest in state["digests"].items():
             path = self._scratch / name
             try:
                 self._store.download_file(place + name, path)
-                if file_digest(path) != state["digests"][name]:
+                if file_digest(path) != digest:
                     return None
                 tensors |= load_file(path)
             except (NotFound, SafetensorError):
                 return None
         moments = Moments(tensors["first"], tensors["second"], state["optimizerSteps"])
-        return Checkpoint(steps, tensors["weights"], moments)
+        audited = _AUDIT in state["digests"]
+        scores = Scores(tensors["included"], tensors["evidence"]) if audited else None
+        return Checkpoint(steps, tensors["weights"], moments, scores)
 
 
 def _state(data: bytes) -> dict[str, Any] | None:
     """A state file's content; None if it is damaged: then the checkpoint is as good as lost."""
     try:
         state = json.loads(data)
+        names = (_ADAPTER, _OPTIMIZER, *({_AUDIT} & set(state["digests"])))
         return {
             "steps": int(state["steps"]),
             "optimizerSteps": int(state["optimizerSteps"]),
-            "digests": {name: str(state["digests"][name]) for name in (_ADAPTER, _OPTIMIZER)},
+            "digests": {name: str(state["digests"][name]) for name in names},
         }
     except (KeyError, TypeError, ValueError):
         return None
