@@ -39,6 +39,7 @@ from palimpsest.storage import (
 )
 from pydantic import ValidationError
 
+from palimpsest_stage.distributed.group import ALONE, Group
 from palimpsest_stage.errors import InputMismatch, InvalidTask
 
 PROGRESS_SECONDS = 3.0
@@ -92,18 +93,20 @@ class Stores:
 
 
 class Context:
-    """One attempt at one task (one shard of it, if the stage is sharded)."""
+    """One attempt at one task: one shard of it, if the stage is sharded; as one rank of `group`."""
 
-    def __init__(self, task: Task, environment: Mapping[str, str]) -> None:
+    def __init__(self, task: Task, environment: Mapping[str, str], group: Group = ALONE) -> None:
         """Raises InvalidTask if the pod's environment does not fit the task."""
-        self.task = task
+        self.task, self.group = task, group
         try:
             self.attempt_number = int(environment.get("PALIMPSEST_ATTEMPT", "1"))
             self.shard = int(environment.get("JOB_COMPLETION_INDEX", "0"))
         except ValueError as error:
             raise InvalidTask("PALIMPSEST_ATTEMPT, JOB_COMPLETION_INDEX: not numbers") from error
         self.attempt = f"{self.attempt_number}-{environment.get('POD_NAME', 'pod')}"
-        self.scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
+        self._pod_scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
+        alone = group.size == 1
+        self.scratch = self._pod_scratch if alone else self._pod_scratch / f"rank-{group.rank}"
         self.stores = Stores(
             task,
             Path(environment.get("PALIMPSEST_CREDENTIALS_ROOT", CREDENTIALS_ROOT)),
@@ -159,9 +162,17 @@ class Context:
         return path
 
     def model(self, name: str) -> Path:
-        """A model's folder, every file verified. Raises InputMismatch."""
+        """A model's folder, every file verified; one a pod. Raises InputMismatch."""
+        target = self._pod_scratch / "inputs" / name
+        if self.group.first_in_pod:
+            self._download_model(name, target)
+        self.group.barrier()
+        return target
+
+    def _download_model(self, name: str, target: Path) -> None:
         model = self.input(name, ModelInput)
-        store, target = self.stores[model.store], self.folder(f"inputs/{name}")
+        store = self.stores[model.store]
+        target.mkdir(parents=True, exist_ok=True)
         listing = _verified(store, f"{model.uri}{MODEL_LISTING}", model.digest)
         try:
             files = [File.model_validate(entry) for entry in json.loads(listing)["files"]]
@@ -169,7 +180,6 @@ class Context:
             raise InputMismatch(f"{name}: {MODEL_LISTING} cannot be read") from error
         for file in files:
             _download(store, model.uri, file, target)
-        return target
 
     def artifact(self, name: str) -> Path:
         """A folder with an artifact's files by their last names, verified. Raises InputMismatch."""

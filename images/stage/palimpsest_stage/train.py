@@ -1,12 +1,13 @@
 """Stage train: DP-SGD on LoRA adapters over private instructions. In custody.
 
 Order is the guarantee: public checks, then the journal's start, then private data; an intent in
-the journal before each block of steps, a checkpoint in custody after it.
+the journal before each block of steps, a checkpoint in custody after it. On several ranks the first
+does all of that, and the others wait for its word at each of these places.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
 from torch import Tensor
 
 from palimpsest_stage import lora
+from palimpsest_stage.distributed.group import ALONE, Group
+from palimpsest_stage.distributed.shards import Shard
 from palimpsest_stage.dp.adam import Moments, adam_step
 from palimpsest_stage.dp.noise import SecureGenerator
 from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean
@@ -37,35 +40,59 @@ def run(context: Context, report: dict[str, Any]) -> None:
     parameters, charge = context.parameters(TrainParameters), context.charge
     trainer, tokenizer = _prepare(context, parameters)
 
-    store = context.stores[charge.store]
+    group, store, state = context.group, context.stores[charge.store], trainer.initial()
     fence = Fence(store, charge, context.attempt_number)
-    fence.start(mechanism(parameters), parameters.restarts, parameters.block_steps)
     checkpoints = Checkpoints(store, work_prefix(charge), context.folder("checkpoints"))
-    checkpoint = checkpoints.latest()
-    check_resumable(parameters, checkpoint, fence.intended_steps, fence.earlier_attempts)
-    state = checkpoint or trainer.initial()
+    if group.leads:
+        fence.start(mechanism(parameters), parameters.restarts, parameters.block_steps)
+        checkpoint = checkpoints.latest()
+        check_resumable(parameters, checkpoint, fence.intended_steps, fence.earlier_attempts)
+        state = checkpoint or state
+    # The others go on from here, when the start stands in the journal.
+    state = replace(state, steps=group.broadcast_number(state.steps))
 
     if state.steps < parameters.steps:
-        source = context.input("private", PrivateInput)
-        findings: Counter[str] = Counter()
-        texts = read_texts(
-            context.stores[source.store], source, context.folder("private"), findings
-        )
-        examples = [ids for text in texts if (ids := encode(tokenizer, trainer.shape, text))]
-        report["records"] = findings
+        examples = _read(context, trainer, tokenizer, report)
         batches = report["batches"] = []
         while state.steps < parameters.steps:
             block, steps = next_block(parameters, state.steps)
-            fence.intent(block, steps)
+            if group.leads:
+                fence.intent(block, steps)
             for _ in range(steps):
+                # The others begin with weights that the leader sends, after its intent.
                 state, size = trainer.step(state, examples)
                 batches.append(size)
-            checkpoints.save(context.attempt, block, state)
+            if group.leads:
+                checkpoints.save(context.attempt, block, state)
 
+    if group.leads:
+        _publish(context, trainer, state)
+    group.barrier()
+
+
+def _read(
+    context: Context, trainer: "Trainer", tokenizer: Any, report: dict[str, Any]
+) -> list[list[int]]:
+    """Token ids of the rank's own shard of the private records."""
+    source, group = context.input("private", PrivateInput), context.group
+    findings: Counter[str] = Counter()
+    shard = Shard(group.rank, group.size)
+    texts = read_texts(
+        context.stores[source.store], source, context.folder("private"), findings, shard
+    )
+    examples = [ids for text in texts if (ids := encode(tokenizer, trainer.shape, text))]
+    # Had the listing changed between two ranks' readings, a record could count twice.
+    group.agree(shard.seen())
+    report["records"] = group.reduce_counts(findings)
+    return examples
+
+
+def _publish(context: Context, trainer: "Trainer", state: Checkpoint) -> None:
+    settings = trainer.parameters
     trainer.adapters.write(state.weights)
     out = context.folder("out")
     trainer.adapters.save(out)
-    write_json(out / GENERATOR, {"prompt": parameters.prompt, "maxLength": parameters.max_length})
+    write_json(out / GENERATOR, {"prompt": settings.prompt, "maxLength": settings.max_length})
     context.publish({path.name: path for path in out.iterdir()})
 
 
@@ -116,16 +143,25 @@ class Trainer:
     shape: Layout
     parameters: TrainParameters
     generator: SecureGenerator
+    group: Group = ALONE
 
     def initial(self) -> Checkpoint:
         """Before the first step."""
         return Checkpoint(0, self.adapters.read(), Moments.zero(self.adapters.size))
 
     def step(self, state: Checkpoint, examples: Sequence[list[int]]) -> tuple[Checkpoint, int]:
-        """(state after one step, realised batch size; the latter never leaves custody)."""
+        """(state after one step, realised batch size; the latter never leaves custody).
+
+        `examples` are the rank's own shard. The leader alone adds noise, once, and updates; the
+        others take its weights, and of their state after the step only the number of steps counts.
+        """
+        weights = self.group.broadcast(state.weights)
         batch = self.sample(examples)
-        total = self.clipped_sum(state.weights, batch)
-        return self.update(state, self.noisy_mean(total)), len(batch)
+        total = self.group.reduce(self.clipped_sum(weights, batch))
+        size = self.group.reduce_number(len(batch))
+        if not self.group.leads:
+            return replace(state, steps=state.steps + 1), size
+        return self.update(state, self.noisy_mean(total)), size
 
     def sample(self, examples: Sequence[list[int]]) -> list[list[int]]:
         """A Poisson batch: each example independently, at the declared rate."""
@@ -175,4 +211,5 @@ def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, An
     torch.manual_seed(context.seed("adapters"))
     adapters = lora.Adapters(model, parameters.lora)
     check_adapters(model, adapters, shape, parameters.micro_batch_size)
-    return Trainer(model, adapters, shape, parameters, SecureGenerator()), tokenizer
+    trainer = Trainer(model, adapters, shape, parameters, SecureGenerator(), context.group)
+    return trainer, tokenizer

@@ -41,7 +41,10 @@ RETRYABLE_EXIT_CODE = 75
 
 MESSAGES: dict[Outcome, str] = {
     Outcome.COMPLETED: "The stage finished and published its artifact.",
-    Outcome.INTERRUPTED: "The stage was asked to stop; it resumes from its last checkpoint.",
+    Outcome.INTERRUPTED: (
+        "The stage was asked to stop, or one of its processes was lost; it resumes from its last "
+        "checkpoint."
+    ),
     Outcome.STORE_UNAVAILABLE: "The object store did not answer; the stage will be tried again.",
     Outcome.INVALID_TASK: "The task was refused: do operator and stage image differ in version?",
     Outcome.INPUT_MISMATCH: "A public input's digest is not the declared one: was it replaced?",

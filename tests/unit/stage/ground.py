@@ -167,9 +167,15 @@ class Ground:
             "PALIMPSEST_TERMINATION_LOG": str(home / "termination-log"),
         }
 
-    def start(self, task: Task, attempt: int = 1, program: list[str] | None = None) -> "Running":
-        """Run the stage program in a process of its own."""
-        variables = self.environment(task, attempt)
+    def start(
+        self,
+        task: Task,
+        attempt: int = 1,
+        program: list[str] | None = None,
+        pod: dict[str, str] | None = None,
+    ) -> "Running":
+        """Run the stage program in a process of its own; `pod` are further variables."""
+        variables = self.environment(task, attempt) | (pod or {})
         home = Path(variables["PALIMPSEST_SCRATCH"]).parent
         output = home / "output"
         stage = [str(Path(sys.executable).with_name("palimpsest-stage"))]
@@ -183,8 +189,8 @@ class Ground:
             )
         return Running(process, output, home / "termination-log")
 
-    def run(self, task: Task, attempt: int = 1) -> Ended:
-        return self.start(task, attempt).wait()
+    def run(self, task: Task, attempt: int = 1, pod: dict[str, str] | None = None) -> Ended:
+        return self.start(task, attempt, pod=pod).wait()
 
     def reports(self) -> list[dict[str, Any]]:
         """What the attempts told the custodian."""

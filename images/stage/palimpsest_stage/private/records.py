@@ -9,25 +9,32 @@ from typing import BinaryIO
 from palimpsest.api.task import PrivateInput
 from palimpsest.storage import S3Store, canonical_prefix, parse_uri
 
+from palimpsest_stage.distributed.shards import Shard
+
 # A longer line is no instruction; without a bound one record could take all memory.
 MAX_LINE = 1 << 20
 
 
 def read_texts(
-    store: S3Store, source: PrivateInput, scratch: Path, findings: Counter[str]
+    store: S3Store,
+    source: PrivateInput,
+    scratch: Path,
+    findings: Counter[str],
+    shard: Shard | None = None,
 ) -> Iterator[str]:
-    """The usable records' texts, in the listing's order: one line is at most one text.
+    """The shard's usable records' texts, in the listing's order: one line is at most one text.
 
-    `findings` counts records by what became of them; it stays in custody.
+    `findings` counts the shard's records by what became of them; it stays in custody.
     """
+    shard = shard or Shard()
     local = scratch / "private.jsonl"
     for uri in sorted(store.list(canonical_prefix(source.uri))):
         if not parse_uri(uri).key.endswith(".jsonl"):
-            findings["objects ignored: not .jsonl"] += 1
+            findings["objects ignored: not .jsonl"] += shard.rank == 0
             continue
         store.download_file(uri, local)
         with local.open("rb") as file:
-            for line in _lines(file):
+            for line in filter(shard.takes, _lines(file)):
                 text, finding = parse_record(line, source.text_field)
                 findings[finding] += 1
                 if text is not None:
