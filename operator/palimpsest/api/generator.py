@@ -10,9 +10,9 @@ from .common import (
     CommonStatus,
     LocalRef,
     ModelRef,
-    PrivateCompute,
     ShortText,
     StageStatus,
+    TrainingCompute,
     TtlSeconds,
     immutable,
     list_map,
@@ -93,7 +93,7 @@ class PrivateGeneratorSpec(ApiModel):
     privacy: GeneratorPrivacy
     base_model: ModelRef = Field(description="Causal language model; one of the budget's models.")
     training: Training = Field(default_factory=Training)
-    compute: PrivateCompute = Field(default_factory=PrivateCompute)
+    compute: TrainingCompute = Field(default_factory=TrainingCompute)
     suspend: bool = Field(False, description="Start no new pod; a running one ends first.")
     ttl_seconds_after_finished: TtlSeconds | None = Field(None, description=TTL_DESCRIPTION)
 

@@ -22,6 +22,11 @@ class Outcome(StrEnum):
     OUT_OF_RESOURCES = "OutOfResources"
     INTERNAL_ERROR = "InternalError"
 
+    @property
+    def of_the_program(self) -> bool:
+        """Whether the program, its inputs or its charge ended it, and not what passes."""
+        return EXIT_CODES[self] not in (0, RETRYABLE_EXIT_CODE)
+
 
 EXIT_CODES: dict[Outcome, int] = {
     Outcome.COMPLETED: 0,

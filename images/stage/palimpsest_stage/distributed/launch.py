@@ -84,7 +84,7 @@ def verdict(words: Sequence[Word | None]) -> Outcome:
     """One outcome for all ranks: what is wrong with the program outweighs what passes."""
     own = [word.outcome for word in words if word and not word.lost]
     for outcome in own:
-        if EXIT_CODES[outcome] not in (0, RETRYABLE_EXIT_CODE):
+        if outcome.of_the_program:
             return outcome
     if len(own) == len(words) and set(own) == {Outcome.COMPLETED}:
         return Outcome.COMPLETED
