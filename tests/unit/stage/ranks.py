@@ -7,6 +7,7 @@ it saw in FOLDER/<rank>.json.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,8 +102,20 @@ def sums(group: Group) -> Any:
         "sent": sent.tolist(),
         "number": group.broadcast_number(group.rank + 3),
         "agreed": agreed or said,
-        "threads": torch.get_num_threads(),
+        "listening": listening(),
     }
+
+
+def listening() -> list[str]:
+    """Local addresses that this process listens on, as the kernel writes them."""
+    mine = {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            address, state, inode = (line.split()[place] for place in (1, 3, 9))
+            if state == "0A" and f"socket:[{inode}]" in mine:
+                found.append(address.rpartition(":")[0])
+    return found
 
 
 def training(group: Group, generator: Any, **changes: Any) -> Any:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from palimpsest.api.outcomes import Outcome
 from palimpsest_stage.distributed.launch import Word, threads, verdict
-from palimpsest_stage.distributed.process_group import backend
+from palimpsest_stage.distributed.process_group import backend, settings
 from palimpsest_stage.distributed.shards import Shard
 from palimpsest_stage.distributed.world import World
 from palimpsest_stage.errors import InvalidTask
@@ -195,3 +195,12 @@ def test_processes_share_the_processors_and_gpus_speak_nccl() -> None:
     cores = len(os.sched_getaffinity(0))
     assert (threads(1), threads(cores), threads(100 * cores)) == (cores, 1, 1)
     assert (backend(gpus=False), backend(gpus=True)) == ("gloo", "cpu:gloo,cuda:nccl")
+
+
+def test_ranks_of_one_pod_listen_on_its_loopback_device_alone(played: Played) -> None:
+    listening = [address for each in played("sums", 3) for address in each["listening"]]
+    assert listening
+    assert set(listening) <= {"0100007F", "00000000000000000000000001000000"}
+    # A pod's host name is its address: without a word gloo would listen there.
+    assert settings(World(processes=2))["GLOO_SOCKET_IFNAME"] == "lo"
+    assert "GLOO_SOCKET_IFNAME" not in settings(World(replicas=2, leader=("job-0.job", 1)))

@@ -45,7 +45,7 @@ class ProcessGroup:
             if torch.cuda.device_count() < world.processes:
                 raise InvalidTask("the pod has fewer GPUs than processes")
             torch.cuda.set_device(local)
-        os.environ |= _settings(world)
+        os.environ |= settings(world)
         with _together():
             store: dist.Store
             if world.leader is None:
@@ -111,9 +111,9 @@ def backend(gpus: bool) -> str:
     return "cpu:gloo,cuda:nccl" if gpus else "gloo"
 
 
-def _settings(world: World) -> dict[str, str]:
+def settings(world: World) -> dict[str, str]:
     """A lost peer is an exception at whoever waits for it; one pod opens no port to others."""
-    settings = {"TORCH_NCCL_BLOCKING_WAIT": "1"}
+    made = {"TORCH_NCCL_BLOCKING_WAIT": "1"}
     if world.leader is None:
-        settings |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-    return settings
+        made |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    return made
