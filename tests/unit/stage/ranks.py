@@ -89,21 +89,27 @@ def sums(group: Group) -> Any:
     total = group.reduce(torch.full((3,), 0.5 + group.rank, dtype=torch.float64))
     counts = group.reduce_counts(Counter({"usable": 2, f"only {group.rank}": 1}))
     sent = group.broadcast(torch.full((2,), float(group.rank) + 7))
-    group.agree(b"same")
+    number = group.broadcast_number(group.rank + 3)
     group.barrier()
-    try:
-        group.agree(b"leader" if group.leads else b"other.")
-        agreed = True
-    except Exception as error:
-        agreed, said = False, type(error).__name__
+    group.agree(b"same")
     return {
         "total": total.tolist(),
         "counts": counts,
         "sent": sent.tolist(),
-        "number": group.broadcast_number(group.rank + 3),
-        "agreed": agreed or said,
+        "number": number,
         "listening": listening(),
     }
+
+
+def disagreement(group: Group) -> Any:
+    """One rank has seen something else; it leaves, and what the others get."""
+    from palimpsest_stage.errors import PeerLost  # noqa: PLC0415
+
+    try:
+        group.agree(b"other" if group.rank == 1 else b"same.")
+    except PeerLost as error:
+        return type(error).__name__
+    return "agreed"
 
 
 def listening() -> list[str]:
@@ -140,7 +146,13 @@ def training(group: Group, generator: Any, **changes: Any) -> Any:
     return Watched(one.model, one.adapters, one.shape, one.parameters, generator, group)
 
 
-SCENARIOS = {"stepping": stepping, "noise": noise, "inclusion": inclusion, "sums": sums}
+SCENARIOS = {
+    "stepping": stepping,
+    "noise": noise,
+    "inclusion": inclusion,
+    "sums": sums,
+    "disagreement": disagreement,  # the last: the group is broken
+}
 
 
 def main(processes: int, folder: Path) -> Outcome:

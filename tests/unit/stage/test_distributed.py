@@ -99,6 +99,7 @@ def test_two_processes_train_and_a_lost_one_ends_the_attempt_and_the_next_resume
     assert len(completed["batches"]) == 2 * len(after)
 
 
+@pytest.mark.full
 def test_a_rank_that_hangs_ends_the_attempt(ground: Ground, model_folder: Path) -> None:
     task = training(ground, model_folder, **SLOW)
     running = ground.start(task, pod={**TWO, "PALIMPSEST_PEER_SECONDS": "20"})
@@ -255,6 +256,7 @@ def test_ranks_that_see_other_records_execute_no_step(ground: Ground, model_fold
     assert "intent" not in kinds(ground)
 
 
+@pytest.mark.full
 def test_pods_train_together_and_one_that_is_lost_ends_the_others(
     ground: Ground, model_folder: Path
 ) -> None:

@@ -112,7 +112,11 @@ def test_ranks_add_up_and_hear_the_leader(played: Played) -> None:
     assert seen[0]["counts"] == {"usable": 6, "only 0": 1, "only 1": 1, "only 2": 1}
     assert [each["sent"] for each in seen] == [[7.0, 7.0]] * 3
     assert [each["number"] for each in seen] == [3] * 3
-    assert [each["agreed"] for each in seen] == [True, "PeerLost", "PeerLost"]
+
+
+def test_ranks_that_disagree_all_give_up(played: Played) -> None:
+    assert played("disagreement", 1) == ["agreed"]
+    assert played("disagreement", 3) == ["PeerLost"] * 3
 
 
 LINES = st.lists(st.one_of(st.none(), st.binary(max_size=4)), max_size=30)

@@ -49,7 +49,7 @@ class Group(Protocol):
         """Likewise, key by key."""
 
     def agree(self, digest: bytes) -> None:
-        """Raises PeerLost unless this rank's digest is the leader's."""
+        """Raises PeerLost unless all ranks' digests are the leader's."""
 
 
 class Alone:

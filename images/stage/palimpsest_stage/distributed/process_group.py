@@ -100,10 +100,11 @@ class ProcessGroup:
         return counts
 
     def agree(self, digest: bytes) -> None:
-        """Raises PeerLost unless this rank's digest is the leader's."""
+        """Raises PeerLost unless all ranks' digests are the leader's."""
         mine = torch.tensor(list(digest), dtype=torch.uint8)
         if not torch.equal(self.broadcast(mine), mine):
             raise PeerLost("the ranks have not read the same")
+        self.barrier()
 
 
 def backend(gpus: bool) -> str:
