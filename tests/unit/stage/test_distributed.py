@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,9 +135,17 @@ def test_no_rank_outlives_its_pods_first_process(ground: Ground, model_folder: P
     running = ground.start(task, pod=TWO)
     wait_for_intents(ground, 1)
     ranks = children(running)
+    for rank in ranks:
+        # They end by what ends their parent, not with their work.
+        os.kill(rank, signal.SIGSTOP)
     running.process.kill()
     running.wait()
-    until(lambda: gone(ranks), "ranks go on")
+    try:
+        until(lambda: gone(ranks), "ranks outlive their parent")
+    finally:
+        for rank in ranks:
+            with suppress(ProcessLookupError):
+                os.kill(rank, signal.SIGKILL)
 
 
 def changed(change: str) -> list[str]:

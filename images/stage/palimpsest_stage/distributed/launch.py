@@ -82,13 +82,10 @@ def launch(world: World, work: Callable[[int], Word]) -> Outcome:
 
 def verdict(words: Sequence[Word | None]) -> Outcome:
     """One outcome for all ranks: what is wrong with the program outweighs what passes."""
-    own = [word.outcome for word in words if word and not word.lost]
-    for outcome in own:
-        if outcome.of_the_program:
-            return outcome
-    if len(own) == len(words) and set(own) == {Outcome.COMPLETED}:
-        return Outcome.COMPLETED
-    return Outcome.STORE_UNAVAILABLE if Outcome.STORE_UNAVAILABLE in own else Outcome.INTERRUPTED
+    said = [word.outcome if word else Outcome.INTERRUPTED for word in words]
+    of_the_program = (outcome for outcome in said if outcome.of_the_program)
+    passing = (Outcome.STORE_UNAVAILABLE, Outcome.INTERRUPTED, Outcome.COMPLETED)
+    return next(outcome for outcome in (*of_the_program, *passing) if outcome in said)
 
 
 def threads(processes: int) -> int:
