@@ -34,8 +34,10 @@ def read_texts(
             continue
         store.download_file(uri, local)
         with local.open("rb") as file:
-            for line in filter(shard.takes, _lines(file)):
+            for line in _lines(file):
                 text, finding = parse_record(line, source.text_field)
+                if not shard.takes(text):
+                    continue
                 findings[finding] += 1
                 if text is not None:
                     yield text
