@@ -87,6 +87,7 @@ def sums(group: Group) -> Any:
     import torch  # noqa: PLC0415
 
     total = group.reduce(torch.full((3,), 0.5 + group.rank, dtype=torch.float64))
+    group.reduce_counts(Counter({"of before": 1}))
     counts = group.reduce_counts(Counter({"usable": 2, f"only {group.rank}": 1}))
     sent = group.broadcast(torch.full((2,), float(group.rank) + 7))
     number = group.broadcast_number(group.rank + 3)

@@ -35,7 +35,7 @@ class ProcessGroup:
     def __init__(self, world: World, local: int, store: "dist.Store") -> None:
         self.rank, self.size = world.rank(local), world.size
         self.leads, self.first_in_pod = self.rank == 0, local == 0
-        self._store = store
+        self._store, self._counted = store, 0
 
     @classmethod
     def join(cls, world: World, local: int, scratch: Path) -> "ProcessGroup":
@@ -92,10 +92,11 @@ class ProcessGroup:
 
     def reduce_counts(self, counts: Counter[str]) -> Counter[str]:
         """Likewise, key by key."""
+        place, self._counted = f"counts/{self._counted}", self._counted + 1
         with _together():
-            self._store.set(f"counts/{self.rank}", json.dumps(counts))
+            self._store.set(f"{place}/{self.rank}", json.dumps(counts))
             if self.leads:
-                others = (self._store.get(f"counts/{rank}") for rank in range(1, self.size))
+                others = (self._store.get(f"{place}/{rank}") for rank in range(1, self.size))
                 return sum((Counter(json.loads(other)) for other in others), counts)
         return counts
 
