@@ -144,7 +144,7 @@ def training(group: Group, generator: Any, **changes: Any) -> Any:
             return super().update(state, gradient)
 
     one = trainer(**changes)
-    return Watched(one.model, one.adapters, one.shape, one.parameters, generator, group)
+    return Watched(one.model, one.adapters, one.shape, one.parameters, generator, group=group)
 
 
 SCENARIOS = {
