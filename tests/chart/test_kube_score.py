@@ -26,6 +26,7 @@ EXCEPTED = {
     (ADMISSION, "deployment-has-host-podantiaffinity"): "topologySpreadConstraints spread the pods",
     ("NetworkPolicy palimpsest-default-deny", "networkpolicy-targets-pod"): _JOBS,
     ("NetworkPolicy palimpsest-egress", "networkpolicy-targets-pod"): _JOBS,
+    ("NetworkPolicy palimpsest-peers", "networkpolicy-targets-pod"): _JOBS,
 }
 # What an exception may cover: the rest of the same check is a finding still.
 ALLOWED = {"container-resources": {"CPU limit is not set"}}

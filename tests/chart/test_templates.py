@@ -232,6 +232,18 @@ def test_named_tenants_replace_the_cluster_wide_right_to_run_jobs() -> None:
     pick(rendered(values()), "ClusterRoleBinding", "palimpsest-stages")
 
 
+def test_services_are_made_in_custody_alone() -> None:
+    granted = {
+        (document["metadata"].get("namespace"), verb)
+        for document in rendered(values())
+        if document["kind"] in ("Role", "ClusterRole")
+        for rule in document["rules"]
+        if "services" in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == {("custody", "create"), ("custody", "get")}
+
+
 @pytest.mark.parametrize("name", ["palimpsest-operator", "palimpsest-admission"])
 def test_pods_hold_to_the_restricted_standard(name: str) -> None:
     pod = pick(rendered(values()), "Deployment", name)["spec"]["template"]["spec"]
@@ -258,6 +270,13 @@ def test_custody_is_denied_by_default_and_opened_by_value() -> None:
             "ports": [{"protocol": "TCP", "port": 9000}],
         }
     ]
+    peers = {"matchExpressions": [{"key": "palimpsest.dev/peers", "operator": "Exists"}]}
+    assert pick(documents, "NetworkPolicy", "palimpsest-peers", "custody")["spec"] == {
+        "podSelector": peers,
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": [{"podSelector": peers}]}],
+        "egress": [{"to": [{"podSelector": peers}]}],
+    }
     account = pick(documents, "ServiceAccount", "private-data", "custody")
     assert account["automountServiceAccountToken"] is False
     own = values(custody={"namespaces": [{"name": "custody", "create": False}]})

@@ -24,6 +24,7 @@ class Specs:
     model: Model
     embedder: Model
     canaries: Canaries = field(default_factory=drawn, repr=False)
+    replicas: int = 1
 
     @property
     def data(self) -> str:
@@ -94,7 +95,10 @@ class Specs:
                     ],
                     "histograms": [{"noiseMultiplier": "10"}],
                 },
-                "custodian": {"namespace": CUSTODY},
+                "custodian": {
+                    "namespace": CUSTODY,
+                    "compute": {"maxReplicas": self.replicas},
+                },
                 "releases": {"uri": self.releases, "storage": self._storage("custodian-store")},
                 "allowedNamespaces": {"names": [TENANT]},
                 "allowedModels": [_ref(self.model), _ref(self.embedder)],
@@ -118,6 +122,7 @@ class Specs:
                     "restarts": RESTARTS,
                     "precision": "float32",
                 },
+                "compute": {"replicas": self.replicas},
             },
             name,
         )

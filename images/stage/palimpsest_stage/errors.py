@@ -1,6 +1,10 @@
 """Failures that a stage turns into one outcome of the closed set."""
 
 
+class Interrupted(BaseException):
+    """SIGTERM arrived. Not an Exception: no handler on the way may take it for a record's fault."""
+
+
 class StageError(Exception):
     """A stage cannot go on. From a private stage the text reaches the custodian's report only."""
 
@@ -27,3 +31,7 @@ class AuditFailed(StageError):  # noqa: N818 - named as the outcome is
 
 class DatasetUnsuitable(StageError):  # noqa: N818 - an outcome, named as it is told
     """A public data set holds no example that can be learnt from."""
+
+
+class PeerLost(StageError):  # noqa: N818 - an event, named as it is told
+    """Another rank of the training is gone, silent or at odds; the attempt ends."""

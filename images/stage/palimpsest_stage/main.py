@@ -9,14 +9,16 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from palimpsest.api.outcomes import EXIT_CODES, MESSAGES, Outcome
 from palimpsest.api.task import (
+    SCRATCH,
     TASK_VARIABLE,
+    ChargeRef,
     ClaimModelInput,
     HubModelInput,
     PrivateInput,
@@ -26,13 +28,18 @@ from palimpsest.ledger import LedgerError
 from palimpsest.storage import AccessDenied, NotFound, StoreError
 from pydantic import ValidationError
 
+from palimpsest_stage.distributed.group import ALONE, Group
+from palimpsest_stage.distributed.launch import Word, launch, threads
+from palimpsest_stage.distributed.world import World
 from palimpsest_stage.errors import (
     AuditFailed,
     ChargeRefused,
     DatasetUnsuitable,
     InputMismatch,
+    Interrupted,
     InvalidTask,
     ModelUnsuitable,
+    PeerLost,
 )
 from palimpsest_stage.private.custody import write_report
 from palimpsest_stage.runtime import Context
@@ -40,10 +47,6 @@ from palimpsest_stage.runtime import Context
 TERMINATION_LOG = "/dev/termination-log"
 
 log = logging.getLogger("palimpsest.stage")
-
-
-class Interrupted(BaseException):
-    """SIGTERM arrived. Not an Exception: no handler on the way may take it for a record's fault."""
 
 
 def main() -> None:
@@ -58,8 +61,6 @@ def main() -> None:
 def run(environment: Mapping[str, str]) -> Outcome:
     """Run one task; writes the termination message. Raises nothing."""
     voice = os.dup(2)
-    outcome, task, context = Outcome.INVALID_TASK, None, None
-    report: dict[str, Any] = {}
     try:
         task = parse_task(environment.get(TASK_VARIABLE, ""))
         if _is_private(task):
@@ -67,25 +68,75 @@ def run(environment: Mapping[str, str]) -> Outcome:
         else:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         _prepare(environment)
-        context = Context(task, environment)
-        if not context.published():
+        world = world_of(task, environment)
+        if world.size == 1:
+            outcome = attempt(task, environment, lambda: ALONE).outcome
+        else:
+            outcome = launch(world, lambda local: _rank(task, environment, world, local))
+    except BaseException as error:
+        log.error("%s", traceback.format_exc())
+        outcome = classify(error)
+    _say(outcome, voice, environment)
+    return outcome
+
+
+def attempt(task: Task, environment: Mapping[str, str], join: Callable[[], Group]) -> Word:
+    """This process's part of the attempt, and its report. Raises nothing."""
+    context, report = None, dict[str, Any]()
+    lost = False
+    try:
+        context = Context(task, environment, join())
+        group = context.group
+        if not group.broadcast_number(int(group.leads and context.published())):
             stage = importlib.import_module(f"palimpsest_stage.{task.parameters.stage}")
             stage.run(context, report)
         outcome = Outcome.COMPLETED
     except BaseException as error:
-        outcome = classify(error)
+        outcome, lost = classify(error), isinstance(error, PeerLost)
         report["error"] = traceback.format_exc()
+    # It has ended: to ask it to would only cut the report short.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     # Custody's word to the outside is the outcome alone; to the custodian it is the report.
     try:
-        if task and context and _is_private(task) and task.charge:
+        if context and task.charge:
             report["outcome"] = outcome
-            write_report(context.stores[task.charge.store], task.charge, context.attempt, report)
+            _report(context, task.charge, report, lost)
         elif "error" in report:
             log.error("%s", report["error"])
     except Exception:
         log.debug("no report was written")
-    _say(outcome, voice, environment)
-    return outcome
+    return Word(outcome, lost)
+
+
+def _rank(task: Task, environment: Mapping[str, str], world: World, local: int) -> Word:
+    """One process of several."""
+    # Before torch is imported, which reads it then.
+    os.environ["OMP_NUM_THREADS"] = str(threads(world.processes))
+
+    def join() -> Group:
+        from palimpsest_stage.distributed.process_group import ProcessGroup  # noqa: PLC0415
+
+        return ProcessGroup.join(world, local, _scratch(environment))
+
+    return attempt(task, environment, join)
+
+
+def _report(context: Context, charge: ChargeRef, report: dict[str, Any], lost: bool) -> None:
+    """The leader's, and that of another rank which failed by itself."""
+    rank, name = context.group.rank, context.attempt
+    if rank:
+        if lost or "error" not in report:
+            return
+        name += f"-rank-{rank}"
+    write_report(context.stores[charge.store], charge, name, report)
+
+
+def world_of(task: Task, environment: Mapping[str, str]) -> World:
+    """The processes that share the work. Raises InvalidTask if the stage knows no sharing."""
+    world = World.of(environment)
+    if world.size > 1 and task.parameters.stage != "train":
+        raise InvalidTask(f"{task.parameters.stage} runs on one process")
+    return world
 
 
 def parse_task(text: str) -> Task:
@@ -125,7 +176,7 @@ def classify(error: BaseException) -> Outcome:
 
 
 _OUTCOMES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Outcome], ...] = (
-    (Interrupted, Outcome.INTERRUPTED),
+    ((Interrupted, PeerLost), Outcome.INTERRUPTED),
     (InvalidTask, Outcome.INVALID_TASK),
     ((InputMismatch, NotFound), Outcome.INPUT_MISMATCH),
     (ModelUnsuitable, Outcome.MODEL_UNSUITABLE),
@@ -160,7 +211,7 @@ def _silence() -> None:
 
 def _prepare(environment: Mapping[str, str]) -> None:
     """Settings that libraries read when imported: no network, no home, no chatter."""
-    scratch = environment.get("PALIMPSEST_SCRATCH", "/scratch")
+    scratch = _scratch(environment)
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
@@ -173,11 +224,15 @@ def _prepare(environment: Mapping[str, str]) -> None:
         "HF_HOME": f"{scratch}/hf",
         "XDG_CACHE_HOME": f"{scratch}/cache",
         "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/cache/inductor",
-        "HOME": scratch,
+        "HOME": str(scratch),
         # torch looks up the user's name, which a bare user id does not have.
         "USER": "palimpsest",
         "LOGNAME": "palimpsest",
     }
+
+
+def _scratch(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
 
 
 def _say(outcome: Outcome, voice: int, environment: Mapping[str, str]) -> None:

@@ -44,6 +44,7 @@ from pydantic import ValidationError
 
 from palimpsest_stage import sources
 from palimpsest_stage.cache import ModelCache, copied
+from palimpsest_stage.distributed.group import ALONE, Group
 from palimpsest_stage.errors import InputMismatch, InvalidTask
 from palimpsest_stage.inputs import download, file_digest, verified
 
@@ -98,11 +99,11 @@ class Stores:
 
 
 class Context:
-    """One attempt at one task (one shard of it, if the stage is sharded)."""
+    """One attempt at one task: one shard of it, if the stage is sharded; as one rank of `group`."""
 
-    def __init__(self, task: Task, environment: Mapping[str, str]) -> None:
+    def __init__(self, task: Task, environment: Mapping[str, str], group: Group = ALONE) -> None:
         """Raises InvalidTask if the pod's environment does not fit the task."""
-        self.task = task
+        self.task, self.group = task, group
         try:
             self.attempt_number = int(environment.get("PALIMPSEST_ATTEMPT", "1"))
             self._room = float(environment.get(SCRATCH_VARIABLE, "inf"))
@@ -110,7 +111,9 @@ class Context:
         except ValueError as error:
             raise InvalidTask("the pod's environment: not a number") from error
         self.attempt = f"{self.attempt_number}-{environment.get('POD_NAME', 'pod')}"
-        self.scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
+        self._pod_scratch = Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
+        alone = group.size == 1
+        self.scratch = self._pod_scratch if alone else self._pod_scratch / f"rank-{group.rank}"
         credentials = Path(environment.get("PALIMPSEST_CREDENTIALS_ROOT", CREDENTIALS_ROOT))
         self.stores = Stores(task, credentials, self.scratch)
         self._claims = Path(environment.get("PALIMPSEST_CLAIMS", CLAIMS))
@@ -166,10 +169,17 @@ class Context:
         return path
 
     def model(self, name: str) -> Path:
-        """A model's folder, not to be written to, every file verified.
+        """A model's folder, not to be written to, every file verified; one a pod.
 
         Raises InputMismatch, OSError if it is too large for where it must lie.
         """
+        target = self._pod_scratch / "inputs" / name
+        # Ranks share what lies in scratch only, as every model of a private stage does.
+        found = self._fetched(name, target) if self.group.first_in_pod else target
+        self.group.barrier()
+        return found
+
+    def _fetched(self, name: str, target: Path) -> Path:
         model = self.task.inputs.get(name)
         if isinstance(model, ClaimModelInput):
             return sources.claimed(model, self._claims)
@@ -186,7 +196,7 @@ class Context:
             cached = self._cache.folder(model.digest, lambda place: fetch(place, math.inf))
         if cached is not None and self.task.charge is None:
             return cached
-        target = self.folder(f"inputs/{name}")
+        target.mkdir(parents=True, exist_ok=True)
         # Beside private data what was checked is what is loaded: scratch is nobody else's.
         if cached is None or not copied(cached, target, model.digest, self._room):
             fetch(target, self._room)

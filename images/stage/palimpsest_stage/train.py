@@ -1,13 +1,14 @@
 """Stage train: DP-SGD on LoRA adapters over private instructions. In custody.
 
 Order is the guarantee: public checks, then the journal's start, then private data; an intent in
-the journal before each block of steps, a checkpoint in custody after it.
+the journal before each block of steps, a checkpoint in custody after it. On several ranks the first
+does all of that, and the others wait for its word at each of these places.
 """
 
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from palimpsest_stage import lora
 from palimpsest_stage.audit.observer import Observer
 from palimpsest_stage.audit.scores import Scores
 from palimpsest_stage.audit.verdict import gate
+from palimpsest_stage.distributed.group import ALONE, Group
+from palimpsest_stage.distributed.shards import Shard
 from palimpsest_stage.dp.adam import Moments
 from palimpsest_stage.dp.noise import SecureGenerator
 from palimpsest_stage.dp.optimizer import optimizer_step, rate_share
@@ -45,39 +48,68 @@ def run(context: Context, report: dict[str, Any]) -> None:
     parameters, charge = context.parameters(TrainParameters), context.charge
     trainer, tokenizer = _prepare(context, parameters)
 
-    store = context.stores[charge.store]
+    group, store, state = context.group, context.stores[charge.store], trainer.initial()
     fence = Fence(store, charge, context.attempt_number)
-    fence.start(mechanism(parameters), parameters.restarts, parameters.block_steps)
     checkpoints = Checkpoints(store, work_prefix(charge), context.folder("checkpoints"))
-    checkpoint = checkpoints.latest()
-    check_resumable(parameters, checkpoint, fence.intended_steps, fence.earlier_attempts)
-    state = checkpoint or trainer.initial()
+    if group.leads:
+        fence.start(mechanism(parameters), parameters.restarts, parameters.block_steps)
+        checkpoint = checkpoints.latest()
+        check_resumable(parameters, checkpoint, fence.intended_steps, fence.earlier_attempts)
+        state = checkpoint or state
+    # The others go on from here, when the start stands in the journal.
+    state = replace(state, steps=group.broadcast_number(state.steps))
 
     if state.steps < parameters.steps:
-        source = context.input("private", PrivateInput)
-        findings: Counter[str] = Counter()
-        texts = read_texts(
-            context.stores[source.store], source, context.folder("private"), findings
-        )
-        examples = [
-            array("i", ids) for text in texts if (ids := encode(tokenizer, trainer.shape, text))
-        ]
-        report["records"], report["gradients"] = findings, trainer.findings
+        examples = _read(context, trainer, tokenizer, report)
+        report["gradients"] = trainer.findings
         batches = report["batches"] = []
         while state.steps < parameters.steps:
             block, steps = next_block(parameters, state.steps)
-            fence.intent(block, steps)
+            if group.leads:
+                fence.intent(block, steps)
             for _ in range(steps):
+                # The others begin with weights that the leader sends, after its intent.
                 state, size = trainer.step(state, examples)
                 batches.append(size)
-            checkpoints.save(context.attempt, block, state)
+            if group.leads:
+                checkpoints.save(context.attempt, block, state)
 
+        report["gradients"] = group.reduce_counts(trainer.findings)
+
+    if group.leads:
+        _publish(context, trainer, state, report)
+    group.barrier()
+
+
+def _read(
+    context: Context, trainer: "Trainer", tokenizer: Any, report: dict[str, Any]
+) -> list[Sequence[int]]:
+    """Token ids of the rank's own shard of the private records."""
+    source, group = context.input("private", PrivateInput), context.group
+    findings: Counter[str] = Counter()
+    shard = Shard(group.rank, group.size)
+    texts = read_texts(
+        context.stores[source.store], source, context.folder("private"), findings, shard
+    )
+    examples: list[Sequence[int]] = [
+        array("i", ids) for text in texts if (ids := encode(tokenizer, trainer.shape, text))
+    ]
+    # Had the listing changed between two ranks' readings, a record could count twice.
+    group.agree(shard.seen())
+    report["records"] = group.reduce_counts(findings)
+    return examples
+
+
+def _publish(
+    context: Context, trainer: "Trainer", state: Checkpoint, report: dict[str, Any]
+) -> None:
+    settings = trainer.parameters
     out = context.folder("out")
-    if parameters.audit:
-        gate(parameters.audit, state.audit, report, out)
+    if settings.audit:
+        gate(settings.audit, state.audit, report, out)
     trainer.adapters.write(state.weights)
     trainer.adapters.save(out)
-    write_json(out / GENERATOR, {"prompt": parameters.prompt, "maxLength": parameters.max_length})
+    write_json(out / GENERATOR, {"prompt": settings.prompt, "maxLength": settings.max_length})
     context.publish({path.name: path for path in out.iterdir()})
 
 
@@ -133,6 +165,7 @@ class Trainer:
     generator: SecureGenerator
     observer: Observer | None = None
     findings: Counter[str] = field(default_factory=Counter)
+    group: Group = ALONE
 
     def initial(self) -> Checkpoint:
         """Before the first step."""
@@ -142,10 +175,19 @@ class Trainer:
         return Checkpoint(0, self.adapters.read(), Moments.zero(self.adapters.size), scores)
 
     def step(self, state: Checkpoint, examples: Sequence[Sequence[int]]) -> tuple[Checkpoint, int]:
-        """(state after one step, realised batch size; the latter never leaves custody)."""
+        """(state after one step, realised batch size; the latter never leaves custody).
+
+        `examples` are the rank's own shard. The leader alone adds canaries and, once, noise, and
+        updates; the others take its weights, and of their state after the step only the number of
+        steps counts.
+        """
+        weights = self.group.broadcast(state.weights)
         batch = self.sample(examples)
-        total = self.with_canaries(self.clipped_sum(state.weights, batch), state)
-        return self.update(state, self.noisy_mean(total)), len(batch)
+        total = self.group.reduce(self.clipped_sum(weights, batch))
+        size = self.group.reduce_number(len(batch))
+        if not self.group.leads:
+            return replace(state, steps=state.steps + 1), size
+        return self.update(state, self.noisy_mean(self.with_canaries(total, state))), size
 
     def sample(self, examples: Sequence[Sequence[int]]) -> list[Sequence[int]]:
         """A Poisson batch: each example independently, at the declared rate."""
@@ -220,4 +262,6 @@ def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, An
     if parameters.audit:
         seed = context.seed("canaries")
         observer = Observer.of(parameters, parameters.audit, adapters.size, seed)
-    return Trainer(model, adapters, shape, parameters, SecureGenerator(), observer), tokenizer
+    generator, group = SecureGenerator(), context.group
+    trainer = Trainer(model, adapters, shape, parameters, generator, observer, group=group)
+    return trainer, tokenizer

@@ -144,6 +144,12 @@ class CustodyCompute(ApiModel):
         description="Cap of a container's requests and limits, by resource name; a cap of cpu or "
         "memory is also the limit of a container that gives none.",
     )
+    max_replicas: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="Pods that one training may run in. They send one another sums of records' "
+        "gradients without encryption: allow several only where the network enforces "
+        "NetworkPolicies (docs/distributed.md).",
+    )
 
 
 class Custodian(ApiModel):

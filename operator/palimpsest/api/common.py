@@ -428,6 +428,28 @@ class SpreadConstraint(ApiModel):
     )
 
 
+class TrainingCompute(PrivateCompute):
+    """Where and with what a training's pods run in custody, within the budget's custodian.compute.
+
+    Image, command, volumes and service account are not the tenant's to choose. Replicas and
+    processes change neither what is computed nor what it costs.
+    """
+
+    replicas: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="Pods that train together, each with `resources`; what passes between them is "
+        "neither encrypted nor private yet, so more than one needs the custodian's maxReplicas.",
+    )
+    processes_per_replica: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="Processes in each pod, as many as it has GPUs; they share its processors."
+    )
+
+    @property
+    def processes(self) -> int:
+        """Of all pods together."""
+        return self.replicas * self.processes_per_replica
+
+
 class Compute(PrivateCompute):
     """Where and with what a stage's pods run. Image, command and volumes are the operator's."""
 

@@ -14,9 +14,9 @@ from .common import (
     CommonStatus,
     LocalRef,
     ModelRef,
-    PrivateCompute,
     ShortText,
     StageStatus,
+    TrainingCompute,
     TtlSeconds,
     immutable,
     list_map,
@@ -188,7 +188,7 @@ class PrivateGeneratorSpec(ApiModel):
         None,
         description="Put the claim to the test on this very training; left out: no audit.",
     )
-    compute: PrivateCompute = Field(default_factory=PrivateCompute)
+    compute: TrainingCompute = Field(default_factory=TrainingCompute)
     suspend: bool = Field(False, description="Start no new pod; a running one ends first.")
     ttl_seconds_after_finished: TtlSeconds | None = Field(None, description=TTL_DESCRIPTION)
 

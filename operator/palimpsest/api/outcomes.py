@@ -24,6 +24,11 @@ class Outcome(StrEnum):
     AUDIT_FAILED = "AuditFailed"
     INTERNAL_ERROR = "InternalError"
 
+    @property
+    def of_the_program(self) -> bool:
+        """Whether the program, its inputs or its charge ended it, and not what passes."""
+        return EXIT_CODES[self] not in (0, RETRYABLE_EXIT_CODE)
+
 
 EXIT_CODES: dict[Outcome, int] = {
     Outcome.COMPLETED: 0,
@@ -44,7 +49,10 @@ RETRYABLE_EXIT_CODE = 75
 
 MESSAGES: dict[Outcome, str] = {
     Outcome.COMPLETED: "The stage finished and published its artifact.",
-    Outcome.INTERRUPTED: "The stage was asked to stop; it resumes from its last checkpoint.",
+    Outcome.INTERRUPTED: (
+        "The stage was asked to stop, or one of its processes was lost; it resumes from its last "
+        "checkpoint."
+    ),
     Outcome.STORE_UNAVAILABLE: (
         "The object store, or the model hub, did not answer; the stage will be tried again."
     ),

@@ -16,6 +16,10 @@ from .common import Encryption
 from .generator import Lora, Optimizer, Schedule
 
 TASK_VARIABLE = "PALIMPSEST_TASK"
+# A training on several processes; beside the task, which says what is computed and not by whom.
+REPLICAS_VARIABLE = "PALIMPSEST_REPLICAS"
+PROCESSES_VARIABLE = "PALIMPSEST_PROCESSES"
+LEADER_VARIABLE = "PALIMPSEST_LEADER"
 CREDENTIALS_ROOT = "/var/run/secrets/palimpsest/stores"
 TOKEN_FILE = "token"  # noqa: S105 - a file's name
 SCRATCH = "/scratch"

@@ -20,7 +20,7 @@ from palimpsest.receipts.statement import Statement
 from . import jobs, receipting, stages
 from .conditions import Verdict
 from .observed import Job, Meta, Objects, ReceiptKeys, Settings
-from .plan import Commit, CreateJob, DeleteJob, Release, Reserve
+from .plan import Commit, CreateJob, CreateService, DeleteJob, Release, Reserve
 from .policies import attempts, deadlines
 from .shares import left_share, spent_share
 from .stages import Step
@@ -155,7 +155,10 @@ def private_stage(
         return _begin(stage, view, latest, status)
     if latest.state == "Active":
         so_far = f"{view.intended_steps}/{_steps(stage)} steps" if view.intended_steps else ""
-        return stages.running(stage.plan, latest, so_far, status)
+        step = stages.running(stage.plan, latest, so_far, status)
+        if latest.unserved:
+            return replace(step, children=(CreateService(latest.unserved),))
+        return step
     return _ended(stage, view, latest, status)
 
 

@@ -10,7 +10,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from palimpsest.api import GROUP
 from palimpsest.api.budget import Custodian, CustodyCompute
-from palimpsest.api.common import Compute, PrivateCompute
+from palimpsest.api.common import Compute, PrivateCompute, TrainingCompute
 from palimpsest.api.outcomes import RETRYABLE_EXIT_CODE, Outcome
 from palimpsest.api.task import (
     CREDENTIALS_ROOT,
@@ -27,7 +27,7 @@ from palimpsest.api.task import (
 )
 from palimpsest.terms.placement import placed
 
-from . import models
+from . import models, peers
 from .observed import Job, Meta, Pod, Settings
 from .policies import blockage, queueing
 
@@ -147,6 +147,8 @@ def manifest(
             }
         ]
     made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    if isinstance(compute, TrainingCompute):
+        made = peers.joined(made, compute)
     return queueing.queued(made, _hosting(compute, custodian).queue_name)
 
 
@@ -294,9 +296,15 @@ def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
 
 
 def observe_job(
-    job: Mapping[str, Any], pods: tuple[Pod, ...], trouble: tuple[str, str] | None = None
+    job: Mapping[str, Any],
+    pods: tuple[Pod, ...],
+    trouble: tuple[str, str] | None = None,
+    unserved: Mapping[str, Any] | None = None,
 ) -> Job:
-    """A Job as the API server shows it (camelCase JSON); `trouble` is what its Events say."""
+    """A Job as the API server shows it (camelCase JSON).
+
+    `trouble` is what its Events say, `unserved` the Service that it needs and that is not there.
+    """
     metadata, status = job["metadata"], job.get("status", {})
     marks = metadata.get("labels", {})
     states = {
@@ -312,6 +320,9 @@ def observe_job(
     elif "Failed" in states:
         state, ended = "Failed", states["Failed"].get("lastTransitionTime") or ""
         failure = _failure(job["spec"], states["Failed"])
+        if failure == "Retryable" and any(p.outcome and p.outcome.of_the_program for p in pods):
+            # One pod's program failed, and another, which missed it, was seen first.
+            failure = "Program"
     return Job(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -328,6 +339,7 @@ def observe_job(
         compute=(metadata.get("annotations") or {}).get(ANNOTATION_COMPUTE, ""),
         queue=marks.get(queueing.QUEUE_LABEL, ""),
         trouble=trouble,
+        unserved=unserved,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from securesystemslib.signer import SSlibKey
 
@@ -48,7 +48,8 @@ class Job:
     """A stage's Job. `failure` says which rule of its failure policy ended it.
 
     `compute` is the digest of what its pods were given, `queue` the Kueue queue that it waits in,
-    `trouble` why its pods cannot be made.
+    `trouble` why its pods cannot be made. `unserved` is the Service that its pods lack to find one
+    another, as a manifest.
     """
 
     namespace: str
@@ -66,11 +67,18 @@ class Job:
     compute: str = ""
     queue: str = ""
     trouble: tuple[str, str] | None = None
+    unserved: Mapping[str, Any] | None = None
 
     @property
     def outcome(self) -> Outcome | None:
-        """The last pod's word, if it left one."""
-        return next((pod.outcome for pod in reversed(self.pods) if pod.outcome), None)
+        """The last pod's word, if one left any.
+
+        Where the program failed, of several pods that which says so: the others were stopped.
+        """
+        words = [pod.outcome for pod in self.pods if pod.outcome]
+        if self.failure == "Program":
+            words = [word for word in words if word.of_the_program] or words
+        return words[-1] if words else None
 
 
 @dataclass(frozen=True)

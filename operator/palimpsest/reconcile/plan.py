@@ -1,5 +1,6 @@
 """What a reconcile decides: the adapter executes it in the order of Plan's fields, status last."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,7 +82,14 @@ class DeleteJob:
     name: str
 
 
-ChildAction = CreateJob | DeleteJob
+@dataclass(frozen=True)
+class CreateService:
+    """POST the Service by which a Job's pods find one another."""
+
+    manifest: Mapping[str, Any]
+
+
+ChildAction = CreateJob | DeleteJob | CreateService
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from decimal import Decimal
 from kubernetes.utils.quantity import parse_quantity
 
 from palimpsest.api.budget import CustodyCompute
-from palimpsest.api.common import PrivateCompute, ResourceRequirements
+from palimpsest.api.common import PrivateCompute, ResourceRequirements, TrainingCompute
 
 # Without a limit a container may take all of its node, whatever the custodian's cap.
 _ALWAYS_LIMITED = ("cpu", "memory")
@@ -14,7 +14,8 @@ _ALWAYS_LIMITED = ("cpu", "memory")
 def placement_refusal(allowed: CustodyCompute, wanted: PrivateCompute, field: str) -> str:
     """Why `wanted`, found in the spec at `field`, goes beyond what the custodian lists."""
     return (
-        _resources(allowed, wanted.resources, f"{field}.resources")
+        _replicas(allowed, wanted, f"{field}.replicas")
+        or _resources(allowed, wanted.resources, f"{field}.resources")
         or _labels(allowed, wanted, f"{field}.nodeSelector")
         or _others(allowed, wanted, field)
     )
@@ -34,6 +35,15 @@ def placed(allowed: CustodyCompute, wanted: PrivateCompute) -> PrivateCompute:
             "runtime_class_name": runtime,
         }
     )
+
+
+def _replicas(allowed: CustodyCompute, wanted: PrivateCompute, field: str) -> str:
+    if isinstance(wanted, TrainingCompute) and wanted.replicas > allowed.max_replicas:
+        return (
+            f"{field}: {wanted.replicas} is above the custodian's cap of {allowed.max_replicas} "
+            "(custodian.compute.maxReplicas of the budget)"
+        )
+    return ""
 
 
 def _resources(allowed: CustodyCompute, wanted: ResourceRequirements, field: str) -> str:

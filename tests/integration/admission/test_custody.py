@@ -272,6 +272,57 @@ def test_only_the_job_controller_creates_pods(installed: Installed) -> None:
     assert "created" in installed.apply(pod(), *controller, "--dry-run=server")
 
 
+def service(**changes: Any) -> Json:
+    """A Service in the operator's shape, but for what is given of its spec."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": f"peers-{uuid.uuid4().hex[:8]}"},
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"palimpsest.dev/peers": "job"},
+            **changes,
+        },
+    }
+
+
+def test_the_operators_service_goes_with_its_job(installed: Installed) -> None:
+    where = ("-n", installed.custody)
+    manifest = job()
+    name = manifest["metadata"]["name"]
+    installed.apply(manifest, "--as", installed.operator)
+    made = service(selector={"palimpsest.dev/peers": name})
+    uid = installed.plane.kubectl("get", "job", name, "-o", "jsonpath={.metadata.uid}", *where)
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
+    made["metadata"]["ownerReferences"] = [owner]
+    assert "created" in installed.apply(made, "--as", installed.operator)
+    options = ("--cascade=foreground", "--timeout=30s", "--as", installed.operator)
+    installed.plane.kubectl("delete", "job", name, *options, *where)
+    resource = f"service/{made['metadata']['name']}"
+    installed.plane.kubectl("wait", "--for=delete", resource, "--timeout=30s", *where, check=False)
+    assert not installed.plane.kubectl("get", "services", "-o", "name", *where)
+
+
+def test_nobody_else_makes_services(installed: Installed) -> None:
+    assert "makes Services in a custodian's" in installed.apply(service(), "--dry-run=server")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clusterIP": None, "ports": [{"port": 80}]},
+        {"clusterIP": None, "type": "LoadBalancer", "ports": [{"port": 80}]},
+        {"externalIPs": ["10.0.0.1"]},
+        {"selector": {"job-name": "job"}},
+        {"selector": None},
+    ],
+)
+def test_a_service_opens_no_pod_to_others(installed: Installed, change: Json) -> None:
+    answer = installed.apply(service(**change), "--as", installed.operator, "--dry-run=server")
+    assert "are headless and select the pods of one training" in answer
+
+
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"])
 def test_no_other_workload_runs(installed: Installed, kind: str) -> None:
     labels = {"app": "x"}
@@ -347,6 +398,14 @@ def test_the_operator_holds_its_lease_and_no_other(installed: Installed) -> None
         assert installed.may(installed.operator, verb, own, installed.system)
         assert not installed.may(installed.operator, verb, f"{leases}:other", installed.system)
         assert not installed.may(installed.operator, verb, own, "kube-system")
+
+
+def test_the_operator_makes_services_in_custody_alone(installed: Installed) -> None:
+    for verb in ("get", "create"):
+        assert installed.may(installed.operator, verb, "services", installed.custody)
+        assert not installed.may(installed.operator, verb, "services", "default")
+    for verb in ("list", "watch", "update", "patch", "delete"):
+        assert not installed.may(installed.operator, verb, "services", installed.custody)
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "update", "patch", "delete"])

@@ -276,6 +276,16 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "generator",
+        {"spec.compute": {"replicas": 2}, "spec.privacy.epsilon": "1"},
+        'admission webhook "validate.palimpsest.dev" denied the request: spec.compute.replicas: 2 is above the custodian\'s cap of 1 (custodian.compute.maxReplicas of the budget)',
+    ),
+    Wrong(
+        "generator",
+        {"spec.compute": {"processesPerReplica": 0}},
+        'PrivateGenerator.palimpsest.dev "wrong" is invalid: spec.compute.processesPerReplica: Invalid value: 0: spec.compute.processesPerReplica in body should be greater than or equal to 1',
+    ),
+    Wrong(
+        "generator",
         {"spec.compute": {"scratch": "-1Gi"}},
         'PrivateGenerator.palimpsest.dev "wrong" is invalid: [spec.compute.scratch: Invalid value: "-1Gi": spec.compute.scratch in body should match \'^[0-9]{1,9}(\\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$\', spec.compute.scratch: Invalid value: "string": must be a Kubernetes quantity without a sign, for example 500m or 8Gi]',
     ),
@@ -492,6 +502,11 @@ WRONG: tuple[Wrong, ...] = (
         "budget",
         {"spec.custodian.compute": {"maxResources": {"memory": "much"}}},
         'PrivacyBudget.palimpsest.dev "wrong" is invalid: [spec.custodian.compute.maxResources.memory: Invalid value: "much": spec.custodian.compute.maxResources.memory in body should match \'^[0-9]{1,9}(\\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$\', spec.custodian.compute.maxResources[memory]: Invalid value: "string": must be a Kubernetes quantity without a sign, for example 500m or 8Gi]',
+    ),
+    Wrong(
+        "budget",
+        {"spec.custodian.compute": {"maxReplicas": 65}},
+        'PrivacyBudget.palimpsest.dev "wrong" is invalid: spec.custodian.compute.maxReplicas: Invalid value: 65: spec.custodian.compute.maxReplicas in body should be less than or equal to 64',
     ),
     Wrong(
         "budget",

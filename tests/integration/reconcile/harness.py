@@ -208,11 +208,15 @@ class World:
 
     # -- the kubelet and the stage -------------------------------------------------------------
 
-    def end_pods(self, job: Json, outcome: Outcome, disrupted: bool = False) -> None:
-        """The kubelet's word on how the Job's containers ended."""
+    def end_pods(
+        self, job: Json, outcome: Outcome, disrupted: bool = False, only: str = ""
+    ) -> None:
+        """The kubelet's word on how the containers of the Job, or of one pod of it, ended."""
         code = EXIT_CODES[outcome]
         message = json.dumps({"outcome": outcome.value, "message": MESSAGES[outcome]})
         for pod in self.pods(job):
+            if only not in ("", pod["metadata"]["name"]):
+                continue
             conditions = list(pod["status"].get("conditions") or [])
             if disrupted:
                 conditions.append(

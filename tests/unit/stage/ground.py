@@ -226,8 +226,8 @@ class Ground:
             )
         return Running(process, output, home / "termination-log")
 
-    def run(self, task: Task, attempt: int = 1) -> Ended:
-        return self.start(task, attempt).wait()
+    def run(self, task: Task, attempt: int = 1, more: dict[str, str] | None = None) -> Ended:
+        return self.start(task, attempt, more=more).wait()
 
     def reports(self) -> list[dict[str, Any]]:
         """What the attempts told the custodian."""

@@ -5,6 +5,7 @@ fails a test of this file less than once in 10^6 runs (two-sided normal tail 4e-
 """
 
 import math
+import os
 import pickle
 from fractions import Fraction
 
@@ -41,6 +42,19 @@ def test_two_generators_share_no_noise() -> None:
     assert not np.intersect1d(a.words(10_000), a.words(10_000)).size
     n = 500_000
     assert abs(np.corrcoef(a.normals(n), b.normals(n))[0, 1]) < ERRORS / math.sqrt(n)
+
+
+def test_a_generator_is_never_used_by_a_process_that_was_forked() -> None:
+    generator = SecureGenerator()
+    child = os.fork()
+    if not child:
+        try:
+            generator.words(1)
+        except RuntimeError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(generator.words(1)) == 1
 
 
 def test_a_generator_is_never_saved() -> None:

@@ -19,12 +19,15 @@ class SecureGenerator:
     def __init__(self) -> None:
         cipher = Cipher(algorithms.AES(os.urandom(32)), modes.CTR(os.urandom(16)))
         self._keystream = cipher.encryptor()
+        self._process = os.getpid()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a noise generator is never saved: whoever reads it can subtract the noise")
 
     def words(self, count: int) -> NDArray[np.uint64]:
-        """`count` uniform 64-bit words."""
+        """`count` uniform 64-bit words. Raises RuntimeError in a forked process."""
+        if os.getpid() != self._process:
+            raise RuntimeError("a noise generator is never shared: noise drawn twice cancels out")
         return np.frombuffer(self._keystream.update(bytes(8 * count)), dtype="<u8")
 
     def normals(self, count: int) -> NDArray[np.float64]:

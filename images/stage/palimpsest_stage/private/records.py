@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 from palimpsest.api.task import PrivateInput
 from palimpsest.storage import S3Store, canonical_prefix, parse_uri
 
+from palimpsest_stage.distributed.shards import Shard
+
 # A longer line is no instruction; without a bound one record could take all memory.
 MAX_LINE = 1 << 20
 # Bytes of a row group that may be read many rows at a time.
@@ -20,20 +22,27 @@ Found = tuple[str | None, str]
 
 
 def read_texts(
-    store: S3Store, source: PrivateInput, scratch: Path, findings: Counter[str]
+    store: S3Store,
+    source: PrivateInput,
+    scratch: Path,
+    findings: Counter[str],
+    shard: Shard | None = None,
 ) -> Iterator[str]:
-    """The usable records' texts, in the listing's order: one line or row is at most one text.
+    """The shard's usable records' texts, in the listing's order: a line or row is at most one text.
 
-    `findings` counts records by what became of them; it stays in custody.
+    `findings` counts the shard's records by what became of them; it stays in custody.
     """
+    shard = shard or Shard()
     suffix, read = _READERS[source.format]
     local = scratch / f"private{suffix}"
     for uri in sorted(store.list(canonical_prefix(source.uri))):
         if not parse_uri(uri).key.endswith(suffix):
-            findings[f"objects ignored: not {suffix}"] += 1
+            findings[f"objects ignored: not {suffix}"] += shard.rank == 0
             continue
         store.download_file(uri, local)
         for text, finding in read(local, source.text_field):
+            if not shard.takes(text):
+                continue
             findings[finding] += 1
             if text is not None:
                 yield text

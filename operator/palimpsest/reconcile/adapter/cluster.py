@@ -10,6 +10,7 @@ from kubernetes.client.exceptions import ApiException
 
 from palimpsest.api import GROUP, VERSION
 from palimpsest.api.crd import RESOURCES
+from palimpsest.reconcile import peers
 from palimpsest.reconcile.jobs import (
     LABEL_KIND,
     LABEL_NAME,
@@ -151,7 +152,15 @@ class Cluster:
         podless = not pods and not job["spec"].get("suspend") and _old(job)
         running = not (job.get("status") or {}).get("conditions")
         trouble = blockage.creating(self._events(job)) if podless and running else None
-        return observe_job(job, seen, trouble)
+        return observe_job(job, seen, trouble, self._unserved(job) if running else None)
+
+    def _unserved(self, job: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The Service that a Job's pods find one another by, if it is needed and not there."""
+        service = peers.service(job)
+        if service is None or job["metadata"].get("deletionTimestamp"):
+            return None
+        path = f"{_services(service)}/{service['metadata']['name']}"
+        return service if self.get(path) is None else None
 
     def _events(self, about: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Events about an object, oldest first."""
@@ -164,8 +173,15 @@ class Cluster:
     def create_job(self, manifest: Mapping[str, Any]) -> bool:
         """POST; False if a Job of that name exists already."""
         namespace = manifest["metadata"]["namespace"]
+        return self._create(f"/apis/batch/v1/namespaces/{namespace}/jobs", manifest)
+
+    def create_service(self, manifest: Mapping[str, Any]) -> bool:
+        """POST; False if a Service of that name exists already."""
+        return self._create(_services(manifest), manifest)
+
+    def _create(self, path: str, manifest: Mapping[str, Any]) -> bool:
         try:
-            self.call("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs", manifest)
+            self.call("POST", path, manifest)
         except ApiException as error:
             if error.status == 409:
                 return False
@@ -188,6 +204,10 @@ class Cluster:
     def _path(kind: str, namespace: str, name: str) -> str:
         where = "" if kind in CLUSTER_SCOPED else f"namespaces/{namespace}/"
         return f"/apis/{GROUP}/{VERSION}/{where}{PLURALS[kind]}/{name}"
+
+
+def _services(manifest: Mapping[str, Any]) -> str:
+    return f"/api/v1/namespaces/{manifest['metadata']['namespace']}/services"
 
 
 def _old(thing: Mapping[str, Any]) -> bool:

@@ -40,7 +40,14 @@ from palimpsest.reconcile.observed import (
     Settings,
     StoreTrouble,
 )
-from palimpsest.reconcile.plan import FINALIZER, CreateJob, DeleteJob, Plan, SignReceipt
+from palimpsest.reconcile.plan import (
+    FINALIZER,
+    ChildAction,
+    CreateService,
+    DeleteJob,
+    Plan,
+    SignReceipt,
+)
 from palimpsest.reconcile.policies import blockage
 from palimpsest.reconcile.policies.deletion import ABANDON
 from palimpsest.storage import StoreError
@@ -220,8 +227,8 @@ class Controller:
             events.record(self._cluster, meta, True, "ReceiptNotWritten", str(error))
             raise
 
-    def _child(self, meta: Meta, child: CreateJob | DeleteJob) -> tuple[str, str] | None:
-        """Make or delete a Job; why the API server refuses to make it, if it does."""
+    def _child(self, meta: Meta, child: ChildAction) -> tuple[str, str] | None:
+        """Make or delete it; why the API server refuses to make it, if it does."""
         if isinstance(child, DeleteJob):
             try:
                 self._cluster.delete_job(child.namespace, child.name)
@@ -230,15 +237,17 @@ class Controller:
                 if not (meta.abandoned and error.status == 403):
                     raise
             return None
-        name = child.manifest["metadata"]["name"]
+        kind, name = child.manifest["kind"], child.manifest["metadata"]["name"]
         try:
-            if self._cluster.create_job(child.manifest):
+            if isinstance(child, CreateService):
+                self._cluster.create_service(child.manifest)
+            elif self._cluster.create_job(child.manifest):
                 events.record(self._cluster, meta, False, "JobCreated", f"Created Job {name}.")
         except ApiException as error:
             if error.status not in (403, 422):
                 raise
             reason, message = blockage.refusal(_message(error))
-            return reason, f"Job {name} was refused: {message}"
+            return reason, f"{kind} {name} was refused: {message}"
         return None
 
     def _announce(self, meta: Meta, current: dict[str, Any], status: dict[str, Any]) -> None:
