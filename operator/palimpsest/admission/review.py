@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import ValidationError
 
 from palimpsest.api import GROUP
-from palimpsest.api.base import ApiModel
+from palimpsest.api.base import ApiModel, faults
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
 from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
@@ -108,13 +108,7 @@ def _spec(model: type[_Spec], manifest: Mapping[str, Any]) -> _Spec:
     try:
         return model.model_validate(manifest.get("spec"))
     except ValidationError as error:
-        raise RefusedError(
-            "; ".join(
-                f"{'.'.join(['spec', *(str(part) for part in each['loc'])])}: "
-                f"{each['msg'].removeprefix('Value error, ')}"
-                for each in error.errors()
-            )
-        ) from error
+        raise RefusedError(faults(error, "spec")) from error
 
 
 def _confirmed(budget: Mapping[str, Any]) -> None:

@@ -3,7 +3,14 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
@@ -17,6 +24,15 @@ class ApiModel(BaseModel):
         extra="forbid",
         frozen=True,
         protected_namespaces=(),
+    )
+
+
+def faults(error: ValidationError, *under: str) -> str:
+    """Each wrong field with what is wrong; `under` names what the fields lie in."""
+    return "; ".join(
+        f"{'.'.join([*under, *map(str, each['loc'])]) or 'document'}: "
+        f"{each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors()
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from .base import ApiModel, Duration, ObjectName, duration
+from .base import ApiModel, Duration, ObjectName, duration, faults
 from .common import Encryption, Endpoint, RoleArn, ShortText
 
 CONFIG_VARIABLE = "PALIMPSEST_CONFIG"
@@ -111,11 +111,7 @@ def parse_config(text: str, source: str) -> OperatorConfig:
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'document'}: {each['msg']}"
-            for each in error.errors()
-        )
-        raise ValueError(f"{source}: {wrong}; correct the chart's values") from error
+        raise ValueError(f"{source}: {faults(error)}; correct the chart's values") from error
 
 
 def load_config(path: str | Path) -> OperatorConfig:

@@ -30,12 +30,21 @@ def test_an_operator_without_its_configuration_says_so(tmp_path: Path) -> None:
 
 def test_a_wrong_configuration_names_every_field(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("{stageImage: x, stores: [{endpoint: s3}], lease: {namespace: a}, seed: 1}")
+    path.write_text("{stageImage: x, stores: [{endpoint: s3}], lease: {namespace: a.b}, seed: 1}")
     done = start("operator", PALIMPSEST_CONFIG=str(path))
     assert done.returncode == 1
-    for field in ("stores.0.endpoint", "stores.0.credentials", "seed"):
+    for field in ("stores.0.endpoint", "lease.namespace", "seed"):
         assert field in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_cannot_be_entered_is_named_with_the_ways_in(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    store = "{endpoint: 'https://s3.example.com', roleArn: 'arn:aws:iam::123456789012:role/r'}"
+    path.write_text(f"{{stageImage: x, stores: [{store}], lease: {{namespace: a}}}}")
+    done = start("operator", PALIMPSEST_CONFIG=str(path))
+    assert done.returncode == 1
+    assert "stores.0: give credentials, or roleArn and tokenFile" in done.stderr
 
 
 def test_admission_without_a_cluster_says_so(tmp_path: Path) -> None:
