@@ -131,3 +131,10 @@ def reason(run: Pipeline, kind: str) -> str:
         if (resource["kind"], resource["metadata"]["name"]) == (kind, run.specs.name):
             return str(watch.condition(resource, "Ready").get("reason", ""))
     return ""
+
+
+def training(run: Pipeline) -> bool:
+    """Whether its training has declared a block."""
+    with suppress(Exception):
+        return any(charge.steps >= BLOCK for charge in run.replay().charges.values())
+    return False

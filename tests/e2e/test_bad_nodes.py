@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from demo import install, watch
 from demo.checker.artifacts import verify
 from demo.ground import Ground
-from e2e.conftest import PATIENCE_SECONDS, await_, clean, fresh_specs, reason, state
+from e2e.conftest import PATIENCE_SECONDS, await_, clean, fresh_specs, reason, state, training
 from e2e.run import Pipeline, bucket_as
 from e2e.specs import BLOCK, RESTARTS, STEPS
 
@@ -62,23 +61,17 @@ def test_training_goes_on_after(ground: Ground, fault: Callable[[Pipeline], None
     run = Pipeline(ground, fresh_specs(ground, "bad"), bucket_as(ground, "root"))
     try:
         ground.tools.apply(run.specs.yaml("generator", "dataset", "alignment", "budget"), "all")
-        await_(lambda: _block_declared(run), "a block of training")
+        await_(lambda: training(run), "a block of training")
         fault(run)
         run.resources = watch.until_ready(ground.tools, run.specs.expected, PATIENCE_SECONDS)
-        training, histogram = run.replay().charges.values()
-        assert (training.state, histogram.state) == ("committed", "committed")
-        assert training.attempts == 2
-        assert STEPS <= training.steps <= STEPS + RESTARTS * BLOCK
-        assert training.cost <= training.reserve["cost"]
+        trained, histogram = run.replay().charges.values()
+        assert (trained.state, histogram.state) == ("committed", "committed")
+        assert trained.attempts == 2
+        assert STEPS <= trained.steps <= STEPS + RESTARTS * BLOCK
+        assert trained.cost <= trained.reserve["cost"]
         assert verify(run.bucket, run.artifacts()) == []
     finally:
         clean(run)
-
-
-def _block_declared(run: Pipeline) -> bool:
-    with suppress(Exception):
-        return any(charge.steps >= BLOCK for charge in run.replay().charges.values())
-    return False
 
 
 def test_sampling_goes_on_after_a_pod_filled_its_disk(ground: Ground) -> None:

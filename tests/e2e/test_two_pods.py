@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from demo import install, watch
 from demo.checker.artifacts import verify
 from demo.ground import Ground
-from e2e.conftest import clean, fresh_specs
+from e2e.conftest import PATIENCE_SECONDS, await_, clean, fresh_specs, training
 from e2e.run import Pipeline, bucket_as
 from e2e.specs import BLOCK, RESTARTS, STEPS
-
-SECONDS = 600
 
 pytestmark = pytest.mark.full
 
@@ -26,7 +22,7 @@ def test_two_pods_train_and_go_on_together_after_one_is_lost(ground: Ground) -> 
     tools, name = ground.tools, run.specs.name
     try:
         tools.apply(run.specs.yaml("generator", "budget"), "all")
-        _await_block(run)
+        await_(lambda: training(run), "a block of training")
         (service,) = tools.get("services", "-n", install.CUSTODY)["items"]
         (job,) = tools.get("jobs", "-n", install.CUSTODY, "-l", f"palimpsest.dev/name={name}")[
             "items"
@@ -37,22 +33,11 @@ def test_two_pods_train_and_go_on_together_after_one_is_lost(ground: Ground) -> 
         assert "deleted" in lost.out, lost.err
 
         expected = {("PrivacyBudget", name), ("PrivateGenerator", name)}
-        run.resources = watch.until_ready(tools, expected, SECONDS)
-        (training,) = run.replay().charges.values()
-        assert (training.state, training.attempts) == ("committed", 2)
-        assert STEPS <= training.steps <= STEPS + RESTARTS * BLOCK
-        assert training.cost <= training.reserve["cost"]
+        run.resources = watch.until_ready(tools, expected, PATIENCE_SECONDS)
+        (charge,) = run.replay().charges.values()
+        assert (charge.state, charge.attempts) == ("committed", 2)
+        assert STEPS <= charge.steps <= STEPS + RESTARTS * BLOCK
+        assert charge.cost <= charge.reserve["cost"]
         assert verify(run.bucket, run.artifacts()) == []
     finally:
         clean(run)
-
-
-def _await_block(run: Pipeline) -> None:
-    """Until both pods are in the first block."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        with suppress(Exception):
-            if any(charge.steps >= BLOCK for charge in run.replay().charges.values()):
-                return
-        time.sleep(0.2)
-    raise AssertionError("no block of training was seen in 240 s")
