@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from chart.test_kept_key import helm
+from chart.test_kept_key import NO_NODE, helm
 from chart.test_templates import CHART
 from cluster.fixtures import ControlPlane
 
@@ -16,7 +16,7 @@ HOOK = ("validatingwebhookconfiguration", "palimpsest-admission")
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     control_plane.kubectl("create", "namespace", NAMESPACE)
     yield control_plane
-    helm(control_plane, "uninstall", "bundle", "--ignore-not-found")
+    helm(control_plane, "uninstall", "bundle", "--ignore-not-found", NO_NODE)
     control_plane.kubectl("delete", "namespace", NAMESPACE)
 
 

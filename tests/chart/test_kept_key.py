@@ -13,14 +13,16 @@ from cluster.fixtures import ControlPlane
 
 NAMESPACE = "kept-key"
 SECRET = "palimpsest-receipt-key"
+# The hook of an uninstall would wait for a node.
+NO_NODE = "--no-hooks"
 
 
 @pytest.fixture
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     control_plane.kubectl("create", "namespace", NAMESPACE)
     yield control_plane
-    helm(control_plane, "uninstall", "kept", "--ignore-not-found")
-    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    helm(control_plane, "uninstall", "kept", "--ignore-not-found", NO_NODE)
+    control_plane.kubectl("delete", "namespace", NAMESPACE)
 
 
 def helm(plane: ControlPlane, *arguments: str) -> None:
@@ -58,7 +60,7 @@ def test_the_key_is_kept(plane: ControlPlane) -> None:
     plane.kubectl("-n", NAMESPACE, "patch", "secret", SECRET, "--type=merge", "-p", patch)
     assert install(plane) == rotated
 
-    helm(plane, "uninstall", "kept")
+    helm(plane, "uninstall", "kept", NO_NODE)
     assert data(plane) == rotated
     assert install(plane) == rotated
 

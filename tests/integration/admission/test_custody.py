@@ -80,7 +80,8 @@ def installed(control_plane: ControlPlane) -> Iterator[Installed]:
         _wait_for_policies(at)
         yield at
     finally:
-        _helm(control_plane, {}, "uninstall", "palimpsest", "-n", system)
+        # No node runs the hook.
+        _helm(control_plane, {}, "uninstall", "palimpsest", "-n", system, "--no-hooks")
         control_plane.kubectl("delete", "namespace", system, custody, cacheless, "--wait=false")
 
 
