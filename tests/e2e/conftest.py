@@ -75,12 +75,7 @@ def pipeline(
 def _delete_training(run: Pipeline) -> str:
     """Delete the training's Job once it has declared two blocks; its name."""
 
-    def blocks() -> int:
-        with suppress(Exception):
-            return max((c.steps for c in run.replay().charges.values()), default=0)
-        return 0
-
-    await_(lambda: blocks() >= 2 * BLOCK, "two blocks of training")
+    await_(lambda: training(run, blocks=2), "two blocks of training")
     jobs = run.ground.tools.get("jobs", "-n", install.CUSTODY)["items"]
     (name,) = (
         job["metadata"]["name"]
@@ -133,8 +128,8 @@ def reason(run: Pipeline, kind: str) -> str:
     return ""
 
 
-def training(run: Pipeline) -> bool:
-    """Whether its training has declared a block."""
+def training(run: Pipeline, blocks: int = 1) -> bool:
+    """Whether its training has declared so many blocks."""
     with suppress(Exception):
-        return any(charge.steps >= BLOCK for charge in run.replay().charges.values())
+        return any(charge.steps >= blocks * BLOCK for charge in run.replay().charges.values())
     return False

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.fixtures import ObjectStore
 from palimpsest.api.audit import AuditParameters, AuditResult
 from palimpsest.api.generator import Lora
 from palimpsest.api.task import Task
@@ -21,8 +20,7 @@ from safetensors.torch import load
 from torch import Tensor
 from unit.stage import audited
 from unit.stage.ground import FIELD, Ground
-from unit.stage.tiny import tiny_folder
-from unit.stage.training import RECORDS, reserved
+from unit.stage.training import reserved
 
 STEPS = 12
 AUDIT = AuditParameters(
@@ -33,18 +31,6 @@ AUDIT = AuditParameters(
     delta="1e-5",
     confidence="0.95",
 )
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture
-def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
-    made = Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), RECORDS)
-    made.open_journal()
-    return made
 
 
 def training(ground: Ground, folder: Path, audit: AuditParameters = AUDIT) -> Task:

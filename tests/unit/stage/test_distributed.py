@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cluster.fixtures import ObjectStore, free_ports
+from cluster.fixtures import free_ports
 from palimpsest.api.task import LEADER_VARIABLE, PROCESSES_VARIABLE, REPLICAS_VARIABLE
 from unit.stage.ground import Ground, Running
 from unit.stage.test_train import (
@@ -23,23 +23,9 @@ from unit.stage.test_train import (
     training,
     wait_for_intents,
 )
-from unit.stage.tiny import tiny_folder
-from unit.stage.training import RECORDS
 
 TWO = {PROCESSES_VARIABLE: "2"}
 FOUND = {"usable": 151, "not JSON": 1, "no such text field": 1}
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture
-def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
-    made = Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), RECORDS)
-    made.open_journal()
-    return made
 
 
 def children(running: Running) -> list[int]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from cluster.fixtures import ObjectStore
 from palimpsest.api.generator import Lora
 from palimpsest.api.task import FileInput, HistogramParameters, Task, TrainParameters, sha256_digest
 from palimpsest.privacy.mechanisms import DiscreteGaussian
@@ -23,7 +22,7 @@ from palimpsest_stage.private.checkpoints import Checkpoint
 from palimpsest_stage.private.records import read_texts
 from palimpsest_stage.runtime import Context
 from unit.stage.ground import FIELD, Ended, Ground
-from unit.stage.tiny import LAYOUT, WORDS, examples, tiny_encoder, tiny_folder, tiny_model
+from unit.stage.tiny import LAYOUT, WORDS, examples, tiny_encoder, tiny_model
 from unit.stage.training import RECORDS, parameters, reserved
 
 # Long enough to be killed in: one example a pass.
@@ -34,18 +33,6 @@ SECRET = "zebra-canary"
 def lines() -> list[bytes]:
     good = [json.dumps({FIELD: f"is {SECRET} number {i} so"}).encode() for i in range(150)]
     return [*good, b"not json", b'{"other": 1}', json.dumps({FIELD: "x" * 100_000}).encode()]
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture
-def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
-    made = Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), RECORDS)
-    made.open_journal()
-    return made
 
 
 def training(ground: Ground, folder: Path, **changes: Any) -> Task:
