@@ -4,6 +4,7 @@ A structural schema knows no $ref, no anyOf with null, no numeric exclusive boun
 and `const` reads enum; this turns pydantic's JSON Schema into one.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -139,4 +140,6 @@ def write(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    arguments = argparse.ArgumentParser(description="Write the CustomResourceDefinitions, in YAML.")
+    arguments.add_argument("directory", type=Path)
+    write(arguments.parse_args().directory)

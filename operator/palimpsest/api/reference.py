@@ -3,7 +3,7 @@
 From the same definitions as crds/, so that page and schema cannot differ.
 """
 
-import sys
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,4 +84,6 @@ def _meaning(field: Schema) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(render())
+    arguments = argparse.ArgumentParser(description="Write the API reference, in Markdown.")
+    arguments.add_argument("file", type=Path)
+    arguments.parse_args().file.write_text(render())

@@ -32,7 +32,8 @@ class Hub:
         }
 
     @contextmanager
-    def serving(self) -> Iterator[Hub]:
+    def serving(self, address: str = "127.0.0.1", port: int = 0) -> Iterator[Hub]:
+        """Answer at `endpoint` while the block lasts; port 0: any that is free."""
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -72,9 +73,9 @@ class Hub:
             def log_message(self, *_: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = ThreadingHTTPServer((address, port), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.endpoint = f"http://127.0.0.1:{server.server_port}"
+        self.endpoint = f"http://{address}:{server.server_port}"
         try:
             yield self
         finally:
