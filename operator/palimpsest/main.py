@@ -34,6 +34,8 @@ from palimpsest.telemetry import logs, metrics
 log = logging.getLogger(__name__)
 
 RELIST_SECONDS = 300.0
+# What changes within it is looked at once.
+ECHO_SECONDS = 0.05
 METRICS_PORT = int(os.environ.get("PALIMPSEST_METRICS_PORT", "8080"))
 PROBES_PORT = int(os.environ.get("PALIMPSEST_PROBES_PORT", "8081"))
 
@@ -138,15 +140,19 @@ def _wakes(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
     """kopf only says that something changed; what to do is read from the API server anew."""
     registry = kopf.OperatorRegistry()
 
-    def ours(body: kopf.Body, **_: Any) -> None:
+    def ours(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - as kopf has it
         metadata = body["metadata"]
-        queue.add(Key(body["kind"], metadata.get("namespace", ""), metadata["name"]))
+        # Most changes are our own status, seen again.
+        queue.add(
+            Key(body["kind"], metadata.get("namespace", ""), metadata["name"]),
+            delay=ECHO_SECONDS if type == "MODIFIED" else 0.0,
+        )
 
     def child(body: kopf.Body, **_: Any) -> None:
         marks = body["metadata"].get("labels", {})
         queue.add(
             Key(marks.get(LABEL_KIND, ""), marks.get(LABEL_NAMESPACE, ""), marks[LABEL_NAME]),
-            delay=0.05,
+            delay=ECHO_SECONDS,
         )
 
     @kopf.on.login(registry=registry)

@@ -109,18 +109,25 @@ class Cluster:
 
     def write_finalizers(
         self, kind: str, current: Mapping[str, Any], finalizers: list[str]
-    ) -> None:
-        """Replace the finalizers, fenced by the resourceVersion that was read."""
+    ) -> dict[str, Any] | None:
+        """Replace the finalizers, fenced by the resourceVersion that was read.
+
+        The object as it is then, or None if it is gone. Raises ConflictError if it has changed.
+        """
         meta = current["metadata"]
         body = {"metadata": {"finalizers": finalizers, "resourceVersion": meta["resourceVersion"]}}
         path = self._path(kind, meta.get("namespace", ""), meta["name"])
         try:
-            self.call("PATCH", path, body, content_type="application/merge-patch+json")
+            written: dict[str, Any] = self.call(
+                "PATCH", path, body, content_type="application/merge-patch+json"
+            )
         except ApiException as error:
             if error.status == 409:
                 raise ConflictError from error
             if error.status != 404:
                 raise
+            return None
+        return written
 
     def jobs(self, meta: Meta, namespace: str | None) -> tuple[Job, ...]:
         """The Jobs in `namespace` (None: in all) that carry the owner's labels, with their pods."""
@@ -130,6 +137,8 @@ class Cluster:
         }
         place = f"/namespaces/{namespace}" if namespace else ""
         jobs = self.call("GET", f"/apis/batch/v1{place}/jobs", query=selector)
+        if not jobs["items"]:
+            return ()
         pods = self.call("GET", f"/api/v1{place}/pods", query=selector)
         by_job: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for pod in sorted(pods["items"], key=lambda pod: pod["metadata"]["creationTimestamp"]):

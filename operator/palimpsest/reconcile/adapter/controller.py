@@ -46,6 +46,7 @@ from palimpsest.reconcile.plan import (
     CreateService,
     DeleteJob,
     Plan,
+    Reserve,
     SignReceipt,
 )
 from palimpsest.reconcile.policies import blockage
@@ -57,6 +58,7 @@ log = logging.getLogger(__name__)
 
 CUSTODY_LABEL = "palimpsest.dev/custody"
 SOON = 0.2
+AT_ONCE = 0.001
 LOOKS_AT_MOST = 512
 REFUSED_SECONDS = 30.0
 
@@ -163,12 +165,16 @@ class Controller:
     def _execute(
         self, meta: Meta, current: dict[str, Any], plan: Plan, paying: BudgetView | None
     ) -> float | None:
-        finalizers = list(meta.finalizers)
-        if plan.finalizer and FINALIZER not in finalizers and not meta.deleting:
-            # Before anything is spent, so that a deletion always passes by us.
-            self._cluster.write_finalizers(meta.kind, current, [*finalizers, FINALIZER])
-            return SOON
-        acted = paying is not None and self._charge(meta, plan, paying)
+        held = self._held(meta, current, plan)
+        if held is None:
+            return None
+        current = held
+        acted = False
+        if paying is not None and (plan.ledger or plan.witnesses):
+            acted = self._charge(meta, plan, paying)
+            if acted and all(isinstance(action, Reserve) for action in plan.ledger):
+                # What it is for follows at once, and the status then speaks of that.
+                return AT_ONCE
         for relay in plan.relays:
             self._stores.relay(relay)
             acted = True
@@ -188,21 +194,32 @@ class Controller:
             # After the status: the accountants take their time, and it says what goes on.
             self._sign(meta, paying, receipt)
             acted = True
-        if not plan.finalizer and FINALIZER in finalizers:
+        if not plan.finalizer and FINALIZER in meta.finalizers:
             fresh = self._cluster.resource(meta.kind, meta.namespace, meta.name)
             if fresh is not None:
-                finalizers.remove(FINALIZER)
-                self._cluster.write_finalizers(meta.kind, fresh, finalizers)
+                kept = [each for each in meta.finalizers if each != FINALIZER]
+                self._cluster.write_finalizers(meta.kind, fresh, kept)
         if acted:
             return SOON
         return plan.requeue
 
+    def _held(self, meta: Meta, current: dict[str, Any], plan: Plan) -> dict[str, Any] | None:
+        """The resource with our finalizer where the plan wants it; None if it is gone.
+
+        Before anything is spent, so that a deletion always passes by us.
+        """
+        if not plan.finalizer or FINALIZER in meta.finalizers or meta.deleting:
+            return current
+        return self._cluster.write_finalizers(meta.kind, current, [*meta.finalizers, FINALIZER])
+
     def _charge(self, meta: Meta, plan: Plan, paying: BudgetView) -> bool:
-        """What the plan asks of the journal; whether it asked for anything to be written."""
+        """What the plan asks of the journal; whether all of it was written."""
+        denied = False
         for action in plan.ledger:
             try:
                 self._ledgers.execute(paying.budget, action)
             except Denied as denial:
+                denied = True
                 events.record(self._cluster, meta, True, "BudgetExceeded", str(denial))
             except (LedgerError, StoreError) as error:
                 log.warning(
@@ -213,9 +230,8 @@ class Controller:
                 raise
         for head in plan.witnesses:
             self._ledgers.witness(paying.budget, head)
-        if plan.ledger or plan.witnesses:
-            self._wake(Key(PrivacyBudget.kind, "", paying.meta.name))
-        return bool(plan.ledger)
+        self._wake(Key(PrivacyBudget.kind, "", paying.meta.name))
+        return bool(plan.ledger) and not denied
 
     def _sign(self, meta: Meta, paying: BudgetView | None, receipt: SignReceipt) -> None:
         if paying is None or not isinstance(paying.ledger, LedgerState):
