@@ -18,19 +18,32 @@ NAMES = {"pgen": "questions", "synds": "questions", "align": "assistant"}
 def judged(world: World, kind: str, name: str) -> str:
     """kstatus' word; kubectl wait must agree that it is Ready, or that it is not."""
     namespace = "" if kind == "privacybudget" else world.tenant
-    found = world.get(kind, name, namespace)
-    assert found, f"{kind}/{name}"
-    program = str(toolchain.checks() / "kstatus")
-    done = subprocess.run(
-        [program], input=json.dumps(found), capture_output=True, text=True, check=True
-    )
-    status: str = json.loads(done.stdout)["status"]
     where = ["-n", namespace] if namespace else []
-    said = world.plane.kubectl(
-        *("wait", "--for=condition=Ready", f"{kind}/{name}", "--timeout=0", *where), check=False
-    )
+    while True:
+        found = world.get(kind, name, namespace)
+        assert found, f"{kind}/{name}"
+        status = kstatus(found)
+        said = world.plane.kubectl(
+            *("wait", "--for=condition=Ready", f"{kind}/{name}", "--timeout=0", *where), check=False
+        )
+        # They must have spoken of one and the same state.
+        after = world.get(kind, name, namespace)
+        if after and after["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]:
+            break
     assert ("condition met" in said) == (status == "Current"), f"{kind}/{name} {status}: {said}"
     return status
+
+
+def kstatus(resource: dict[str, Any]) -> str:
+    """What cli-utils' library makes of it."""
+    done = subprocess.run(
+        [str(toolchain.checks() / "kstatus")],
+        input=json.dumps(resource),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return str(json.loads(done.stdout)["status"])
 
 
 def expect(world: World, kind: str, reason: str, status: str, name: str = "") -> None:
