@@ -9,7 +9,6 @@ import click
 
 from palimpsest.api.audit import AuditParameters, AuditResult
 from palimpsest.privacy.audits import judge
-from palimpsest.privacy.mechanisms import MAX_RECORDS, MAX_STEPS
 from palimpsest.privacy.one_run import (
     MAX_CANARIES,
     canaries_for,
@@ -20,6 +19,7 @@ from palimpsest.privacy.one_run import (
 )
 
 from .numbers import WholeNumber, plain_decimal
+from .training import training_options
 
 _CONFIDENCE = plain_decimal(below=Decimal(1), least=Decimal("0.8"))
 
@@ -40,21 +40,7 @@ def audit() -> None:
 @click.option(
     "--claim", type=plain_decimal(), metavar="DECIMAL", required=True, help="Epsilon to refute."
 )
-@click.option(
-    "--records",
-    type=WholeNumber(1, MAX_RECORDS),
-    required=True,
-    help="Declared number of private records.",
-)
-@click.option(
-    "--batch-size",
-    type=WholeNumber(1),
-    required=True,
-    help="Expected batch size; over --records it is the rate at which canaries are sampled.",
-)
-@click.option(
-    "--steps", type=WholeNumber(1, MAX_STEPS), required=True, help="Steps of the training."
-)
+@training_options
 @click.option(
     "--delta",
     type=plain_decimal(below=Decimal(1)),
@@ -87,8 +73,6 @@ def power(
     output: str,
 ) -> None:
     """The largest bound that an audit could prove; exit code 1 for a claim beyond it."""
-    if batch_size > records:
-        raise click.BadParameter("must not exceed --records", param_hint="--batch-size")
     training = batch_size, records, steps
     needed = canaries_for(*training, claim, delta, confidence)
     taken = canaries or needed or MAX_CANARIES

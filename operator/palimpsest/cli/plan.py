@@ -1,7 +1,6 @@
 """`palimpsest plan`: what a training and its histogram would cost, and what would fit. Offline."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from palimpsest.api.generator import steps_of_epochs
 from palimpsest.privacy.accountant import AccountantError, epsilon_pld, epsilon_rdp
 from palimpsest.privacy.calibration import calibrate_noise, default_plan, worst_case_steps
 from palimpsest.privacy.gate import Limit, choose_order, renyi_cost, rho
@@ -22,8 +20,6 @@ from palimpsest.privacy.inverse import (
 )
 from palimpsest.privacy.mechanisms import (
     MAX_NOISE,
-    MAX_RECORDS,
-    MAX_STEPS,
     MIN_NOISE,
     DiscreteGaussian,
     Mechanism,
@@ -31,6 +27,7 @@ from palimpsest.privacy.mechanisms import (
 )
 
 from .numbers import WholeNumber, plain_decimal
+from .training import training_options
 
 
 @dataclass(frozen=True)
@@ -159,25 +156,7 @@ _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
     epilog="Example: palimpsest plan --records 180000 --batch-size 4096 --steps 440 --epsilon 4 "
     "--delta 1e-6 --limit 8 --histogram-noise-multiplier 10"
 )
-@click.option(
-    "--records",
-    type=WholeNumber(1, MAX_RECORDS),
-    required=True,
-    help="Declared number of private records.",
-)
-@click.option(
-    "--batch-size",
-    type=WholeNumber(1),
-    required=True,
-    help="Expected batch size; over --records it is the sampling rate.",
-)
-@click.option("--steps", type=WholeNumber(1, MAX_STEPS), help="Steps of the training.")
-@click.option(
-    "--epochs",
-    type=plain_decimal(),
-    metavar="DECIMAL",
-    help="In place of --steps: epochs * records / batch size, rounded up.",
-)
+@training_options
 @click.option(
     "--epsilon",
     type=plain_decimal(),
@@ -227,7 +206,7 @@ _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
     help="With --limit: the share that is committed or reserved already, such as 0.23.",
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-def plan(output: str, steps: int | None, epochs: Decimal | None, **options: Any) -> None:
+def plan(output: str, **options: Any) -> None:
     """What a training would cost, offline: noise, epsilon by two accountants, share of a budget.
 
     Everything is priced at its worst case: steps + restarts * checkpoint interval.
@@ -236,11 +215,9 @@ def plan(output: str, steps: int | None, epochs: Decimal | None, **options: Any)
         options["spent_share"] = Decimal(0)
     elif options["limit"] is None:
         raise click.UsageError("--spent-share goes with --limit")
-    question = Question(steps=_steps(steps, epochs, options), **options)
+    question = Question(**options)
     if (question.epsilon is None) == (question.noise_multiplier is None):
         raise click.UsageError("give one of --epsilon and --noise-multiplier")
-    if question.batch_size > question.records:
-        raise click.BadParameter("must not exceed --records", param_hint="--batch-size")
     try:
         figures = answer(question)
     except ValidationError as error:
@@ -252,14 +229,6 @@ def plan(output: str, steps: int | None, epochs: Decimal | None, **options: Any)
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
     click.echo(json.dumps(figures, indent=2) if output == "json" else _text(figures))
-
-
-def _steps(steps: int | None, epochs: Decimal | None, options: Mapping[str, Any]) -> int:
-    if steps is not None and epochs is None:
-        return steps
-    if epochs is not None and steps is None:
-        return steps_of_epochs(epochs, options["records"], options["batch_size"])
-    raise click.UsageError("give one of --steps and --epochs")
 
 
 def _text(figures: dict[str, Any]) -> str:

@@ -56,18 +56,6 @@ def test_restarts_are_paid_for() -> None:
     assert restless["noiseMultiplier"] > calm["noiseMultiplier"]
 
 
-def test_epochs_stand_for_steps() -> None:
-    def asked(*steps: str) -> Any:
-        size = ["--records", "15000", "--batch-size", "256", *steps]
-        rest = ["--noise-multiplier", "1.1", "--delta", "1e-5", "-o", "json"]
-        return CliRunner().invoke(commands, ["plan", *size, *rest])
-
-    # 3 * 15,000 / 256 = 175.8.
-    assert json.loads(asked("--epochs", "3").stdout) == json.loads(asked("--steps", "176").stdout)
-    for wrong in ((), ("--epochs", "3", "--steps", "176")):
-        assert "give one of --steps and --epochs" in asked(*wrong).output
-
-
 def test_a_limit_adds_order_and_share() -> None:
     figures = plan(
         *("--epsilon", "4", "--delta", "1e-6", "--limit", "8"),
