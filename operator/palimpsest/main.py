@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 RELIST_SECONDS = 300.0
 # What changes within it is looked at once.
 ECHO_SECONDS = 0.05
+# A pod that is told to go is killed after 30.
+ENDING_SECONDS = 15.0
 METRICS_PORT = int(os.environ.get("PALIMPSEST_METRICS_PORT", "8080"))
 PROBES_PORT = int(os.environ.get("PALIMPSEST_PROBES_PORT", "8081"))
 
@@ -116,16 +118,42 @@ async def _reconcile(
         ).start()
     log.info("reconciling", extra={"cluster": name, "stage_image": settings.stage_image})
     try:
-        await kopf.operator(
-            registry=_wakes(queue),
-            standalone=True,
-            clusterwide=True,
-            settings=_kopf_settings(),
-            stop_flag=stopping,
-        )
+        await _watch(_wakes(queue), stopping)
     finally:
         stopping.set()
         await loop.run_in_executor(None, queue.stop)
+
+
+async def _watch(registry: kopf.OperatorRegistry, stopping: asyncio.Event) -> None:
+    """Run kopf until it is told to stop or one of its watches fails for good.
+
+    It then ends its tasks and waits for them, at times for ever: a request that is being
+    authenticated anew does not end. An operator without watches must not go on, so the process
+    ends before long, come what may; what it did not finish is what a killed one does not.
+    """
+    ignored = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=registry,
+        standalone=True,
+        clusterwide=True,
+        settings=_kopf_settings(),
+        stop_flag=stopping,
+    )
+    last = threading.Timer(ENDING_SECONDS, _end)
+    last.daemon = True
+
+    def ending(_: asyncio.Task[None]) -> None:
+        if not last.is_alive():
+            last.start()
+
+    for task in tasks:
+        task.add_done_callback(ending)
+    await kopf.run_tasks(tasks, ignored=ignored)
+
+
+def _end() -> None:
+    log.error("the watches did not end", extra={"seconds": ENDING_SECONDS})
+    os._exit(1)
 
 
 def _kopf_settings() -> kopf.OperatorSettings:
