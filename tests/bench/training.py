@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import torch
 from palimpsest_stage.text import Layout
+from processes import memory
 from torch import Tensor
 
 from bench.harness import Benchmark, Measure, Pair
@@ -196,16 +196,8 @@ BENCHMARKS = (
     ),
 )
 
-
-def _most_resident() -> int:
-    """Bytes. getrusage would tell of the parent, too: its figure outlives fork and exec."""
-    status = Path("/proc/self/status").read_text()
-    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    return 1024 * int(kilobytes)
-
-
 if __name__ == "__main__":
     work = SIDES[sys.argv[1]]()
     work()
     work()
-    print(_most_resident())
+    print(memory(os.getpid(), "VmHWM"))

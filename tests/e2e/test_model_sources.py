@@ -87,7 +87,7 @@ def test_models_come_from_a_hub_a_claim_and_caches(
         # Beside private data two models are used, outside the embedder's stage and the annotator's.
         assert _cached(folders["custody"]) == {specs.model.digest, specs.embedder.digest}
         assert digest in _cached(folders["tenant"])
-        asked = tools.kubectl("-n", "hub", "exec", "hub", "--", "cat", "/tmp/asked").out.split()
+        asked = _asked(ground)
         weights = f"/{REPOSITORY}/resolve/{REVISION}/model.safetensors"
         assert weights in asked
         assert _claims_of(ground, name, "sft") == ["shared-models"]
@@ -98,8 +98,7 @@ def test_models_come_from_a_hub_a_claim_and_caches(
         held.callback(_delete, ground, again)
         tools.apply(json.dumps(again), "the second data set")
         watch.until_ready(tools, {("SyntheticDataset", f"{name}-again")}, PATIENCE_SECONDS)
-        asked = tools.kubectl("-n", "hub", "exec", "hub", "--", "cat", "/tmp/asked").out.split()
-        assert asked.count(weights) == fetched
+        assert _asked(ground).count(weights) == fetched
 
 
 def _resources(run: Pipeline, digest: str) -> list[dict[str, Any]]:
@@ -131,6 +130,12 @@ def _dataset(run: Pipeline, name: str, digest: str) -> dict[str, Any]:
     spec["compute"] = {"default": {"cache": {"claimName": "model-cache"}}}
     spec["output"]["uri"] = f"{run.specs.outputs}{name}/"
     return made
+
+
+def _asked(ground: Ground) -> list[str]:
+    """The paths that the hub was asked for."""
+    cat = ground.tools.kubectl("-n", "hub", "exec", "hub", "--", "cat", "/tmp/asked")
+    return cat.out.split()
 
 
 def _cached(folder: Path) -> set[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import linear_regression
-from typing import Any
+from typing import Any, Literal
 
 from cluster.fixtures import ControlPlane, ObjectStore
 from integration.reconcile.harness import World
@@ -20,6 +20,7 @@ from integration.scale import ledgers
 from kubernetes.client import CustomObjectsApi
 from kubernetes.config import new_client_from_config
 from palimpsest.reconcile.adapter.lease import NAME, RENEW_SECONDS
+from processes import memory
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -153,12 +154,11 @@ class Crowd:
 
         self.world.until("the operator is idle", still, 300)
 
-    def _megabytes(self, line: str) -> float:
-        """Of the operator's process: VmRSS (resident now), VmHWM (the most that ever was)."""
+    def _megabytes(self, line: Literal["VmRSS", "VmHWM"]) -> float:
+        """Of the operator's process."""
         operator = self.world.operator
         assert operator is not None
-        status = Path(f"/proc/{operator.pid}/status").read_text().splitlines()
-        return 1024 * int(next(each for each in status if each.startswith(line)).split()[1]) / 1e6
+        return memory(operator.pid, line) / 1e6
 
     def _reconciles(self) -> float:
         return self._sum("palimpsest_controller_reconcile_time_seconds_count")
