@@ -1,6 +1,9 @@
 """Noise for an epsilon, and the plan that a limit is made for."""
 
+import math
+from collections.abc import Sequence
 from decimal import ROUND_FLOOR, Decimal
+from fractions import Fraction
 from functools import lru_cache
 
 from palimpsest.privacy.accountant import ORDERS, epsilon_at, one_step
@@ -22,6 +25,8 @@ AIM = Decimal("0.999")
 DEFAULT_STEPS = 440
 DEFAULT_BATCH = 4096
 DEFAULT_HISTOGRAM_NOISE = "10"
+
+_WHOLE = tuple(order for order in ORDERS if float(order).is_integer())
 
 
 class CalibrationError(ValueError):
@@ -48,18 +53,17 @@ def calibrate_noise(
         raise CalibrationError(f"epsilon: must be at least {MIN_EPSILON}")
     search = EpsilonSearch(batch / records, steps, float(chance))
     goal = float(target * AIM)
-
-    most = search.epsilon(float(LEAST))
-    if most <= goal:
-        raise CalibrationError(
-            f"epsilon: {target} would need less noise than {LEAST}, which protects nobody; ask for "
-            f"at most {_floor(most)}"
-        )
-    noise = least_noise(lambda noise: search.epsilon(float(noise), enough=goal) <= goal)
+    near = least_noise(lambda noise: search.at_whole_orders(float(noise)), goal)
+    noise = least_noise(lambda noise: search.epsilon(float(noise)), goal, near)
     if noise is None:
         raise CalibrationError(
             f"epsilon: {target} cannot be reached at {steps} steps of {batch} out of {records} "
             "records; take fewer steps or smaller batches"
+        )
+    if Decimal(noise) == LEAST:
+        raise CalibrationError(
+            f"epsilon: {target} would need less noise than {LEAST}, which protects nobody; ask for "
+            f"at most {_floor(search.epsilon(float(LEAST)))}"
         )
     return noise
 
@@ -72,7 +76,7 @@ def default_plan(limit: Limit, records: int) -> list[Mechanism]:
     batch = min(DEFAULT_BATCH, records)
     histogram = DiscreteGaussian(noiseMultiplier=DEFAULT_HISTOGRAM_NOISE)
     histograms: list[Mechanism] = [histogram, histogram]
-    if not _fits(histograms, limit):
+    if _share(histograms, limit) > 1:
         histograms = []
 
     def plan(noise: str) -> list[Mechanism]:
@@ -81,51 +85,71 @@ def default_plan(limit: Limit, records: int) -> list[Mechanism]:
         )
         return [training, training, *histograms]
 
-    noise = least_noise(lambda noise: _fits(plan(noise), limit))
+    noise = least_noise(lambda noise: _share(plan(noise), limit), 1)
     if noise is None:
         raise CalibrationError("limit: epsilon is too small for two trainings; name your own plan")
     return plan(noise)
 
 
-def _fits(plan: list[Mechanism], limit: Limit) -> bool:
+def _share(plan: list[Mechanism], limit: Limit) -> Fraction:
+    """The part of the limit that the plan takes at its best order."""
     order = choose_order(plan, limit)
-    return total_cost(plan, order) <= rho(limit.epsilon, limit.delta, order)
+    return Fraction(total_cost(plan, order), rho(limit.epsilon, limit.delta, order))
 
 
 class EpsilonSearch:
     """Epsilon of a training as a function of noise; remembers where the best order was.
 
-    Epsilon falls and then rises along the orders, so the search walks downhill from the last best,
-    by longer strides while they help: a little more or less noise seldom moves the best order far.
+    A little more or less noise seldom moves the best order far. Whole orders are some ten times
+    cheaper than those between, so the first look is at them.
     """
 
     def __init__(self, rate: float, steps: int, delta: float) -> None:
         self._rate, self._steps, self._delta = rate, steps, delta
-        self._best = 0  # at the least noise, where a bisection begins, the best order is small
+        self._whole = 0  # at the least noise, where a search begins, the best order is small
+        self._best: int | None = None
 
-    def epsilon(self, noise: float, enough: float = 0.0) -> float:
-        """Epsilon at the best order, as `epsilon_rdp` finds it; or at one that is good enough."""
+    def epsilon(self, noise: float) -> float:
+        """Epsilon at the best order, as `epsilon_rdp` finds it."""
+        if self._best is None:
+            self.at_whole_orders(noise)
+            self._best = ORDERS.index(_WHOLE[self._whole])
+        self._best, epsilon = self._downhill(noise, ORDERS, self._best)
+        return epsilon
+
+    def at_whole_orders(self, noise: float) -> float:
+        """Epsilon at the best whole order: never below `epsilon`, and little above it."""
+        self._whole, epsilon = self._downhill(noise, _WHOLE, self._whole)
+        return epsilon
+
+    def _downhill(self, noise: float, orders: Sequence[float], best: int) -> tuple[int, float]:
+        """Where epsilon is least, and how much it is.
+
+        It falls and then rises along the orders: the walk goes downhill from the last best, by
+        longer strides while they help. But where it is 0 at all, because delta alone suffices, it
+        is at the least order.
+        """
         values: dict[int, float] = {}
 
         def at(index: int) -> float:
-            if not 0 <= index < len(ORDERS):
-                return float("inf")
+            if not 0 <= index < len(orders):
+                return math.inf
             if index not in values:
-                order = ORDERS[index]
-                rdp = self._steps * one_step(self._rate, noise, order)
-                values[index] = epsilon_at(rdp, order, self._delta)
+                rdp = self._steps * one_step(self._rate, noise, orders[index])
+                values[index] = epsilon_at(rdp, orders[index], self._delta)
             return values[index]
 
-        best, stride = self._best, 1
-        while stride and at(best) > enough:
+        if at(0) == 0:
+            return 0, 0.0
+        stride = 1
+        while stride:
             if at(best - stride) < at(best):
                 best, stride = best - stride, 2 * stride
             elif at(best + stride) < at(best):
                 best, stride = best + stride, 2 * stride
             else:
                 stride //= 2
-        self._best = best
-        return at(best)
+        return best, at(best)
 
 
 def _floor(epsilon: float) -> Decimal:

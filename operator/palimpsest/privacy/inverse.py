@@ -1,6 +1,6 @@
 """The inverse questions: what fits into `left` units at the gate's order.
 
-Every answer is found by bisection over a grid (noise multipliers in 1e-5, whole steps, epsilons in
+Every answer is found by a search over a grid (noise multipliers in 1e-5, whole steps, epsilons in
 0.01) with the gate's own integer costs, which are monotone: it is the best on its grid, and what it
 names is granted when exactly that is asked for. Costs: Mironov, Talwar and Zhang 2019, section 3.3
 (see `gate`); epsilons: Canonne, Kamath and Steinke 2020, proposition 12 (see `accountant`).
@@ -23,14 +23,14 @@ def noise_that_fits(left: int, order: int, records: int, batch: int, steps: int)
     Raises ValueError for a training that no mechanism describes.
     """
     return least_noise(
-        lambda noise: renyi_cost(_training(noise, records, batch, steps), order) <= left
+        lambda noise: renyi_cost(_training(noise, records, batch, steps), order), left
     )
 
 
 def histogram_noise_that_fits(left: int, order: int) -> str | None:
     """The smallest noise multiplier whose histogram costs at most `left` units; None if none."""
     return least_noise(
-        lambda noise: renyi_cost(DiscreteGaussian(noiseMultiplier=noise), order) <= left
+        lambda noise: renyi_cost(DiscreteGaussian(noiseMultiplier=noise), order), left
     )
 
 
