@@ -52,6 +52,7 @@ class World:
         self.budget = f"budget-{self.mark}"
         self.private = f"s3://private/{self.mark}/"
         self.receipt_keys = folder / "receipt-keys"
+        self.kubeconfig = plane.kubeconfig  # the operator's way to the API server
         self.operator: subprocess.Popen[bytes] | None = None
         self.metrics = 0
 
@@ -119,7 +120,7 @@ class World:
             ],
             env={
                 **os.environ,
-                "KUBECONFIG": str(self.plane.kubeconfig),
+                "KUBECONFIG": str(self.kubeconfig),
                 "PALIMPSEST_CONFIG": str(self.folder / "config.yaml"),
                 "PALIMPSEST_METRICS_PORT": str(self.metrics),
                 "PALIMPSEST_PROBES_PORT": str(probes),
