@@ -8,14 +8,11 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 from bench import table
 from bench.catalogue import BENCHMARKS
 from bench.harness import Benchmark, Outcome, Reading, Result, run
 from bench.statistics import MIN_PAIRS
-
-ROOT = Path(__file__).parents[2]
 
 
 def main(arguments: list[str]) -> int:
@@ -48,8 +45,8 @@ def main(arguments: list[str]) -> int:
         machine = (
             f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"
         )
-        page = table.render(outcomes, "make bench", machine, datetime.now(UTC).date().isoformat())
-        (ROOT / "docs" / "benchmarks.md").write_text(page)
+        day = datetime.now(UTC).date().isoformat()
+        table.renew("measurements", table.render(outcomes, "make bench", machine, day))
     return 0 if all(outcome.holds for outcome in outcomes) else 1
 
 
@@ -73,7 +70,7 @@ def _word(found: Result | Reading) -> str:
 
 
 def _store(outcomes: list[Outcome]) -> None:
-    folder = ROOT / "build" / "bench"
+    folder = table.ROOT / "build" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     found = {
         "ratios": [outcome.result.as_json() for outcome in outcomes if outcome.result],

@@ -1,25 +1,35 @@
-"""docs/benchmarks.md from outcomes."""
+"""Sections of docs/benchmarks.md, and that of the measurements from outcomes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.harness import Outcome, Reading, Result
 
-HEAD = """# Benchmarks
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "benchmarks.md"
 
-Subject and baseline are alternated in one process; the ratio is the median of the paired ratios
-(above 1: the subject is better) with a distribution-free interval of at least 95 %. A goal holds if
-the whole interval lies at or above it. Figures that have no baseline follow, with their bounds.
 
-"""
+def renew(section: str, text: str) -> None:
+    """Replace what stands on the page between a section's marks; a new one comes last."""
+    PAGE.write_text(renewed(PAGE.read_text(), section, text))
+
+
+def renewed(page: str, section: str, text: str) -> str:
+    """The page with another text in a section."""
+    begin, end = f"<!-- {section} -->", f"<!-- end of {section} -->"
+    before, found, rest = page.partition(begin)
+    after = rest.partition(end)[2] if found else "\n"
+    before = before if found else f"{page.rstrip()}\n\n"
+    return f"{before}{begin}\n{text.strip()}\n{end}{after}"
 
 
 def render(outcomes: Sequence[Outcome], command: str, machine: str, day: str) -> str:
-    """The page."""
+    """The section of the measurements."""
     results = [outcome.result for outcome in outcomes if outcome.result]
     readings = [reading for outcome in outcomes for reading in outcome.readings]
-    lines = [HEAD + f"Last full run: {day}, `{command}`, on {machine}.", ""]
+    lines = [f"Last full run: {day}, `{command}`, on {machine}.", ""]
     if results:
         lines += _ratios(results)
     if readings:
@@ -37,11 +47,15 @@ def _ratios(results: Sequence[Result]) -> list[str]:
         lines.append(
             f"| {row.name} | {row.value:.3g} {row.unit} "
             f"| {row.baseline:.3g} {row.unit} | {row.ratio:.2f} "
-            f"| {low:.2f} to {high:.2f} | {row.goal:.3g} | {'yes' if row.holds else 'no'} |"
+            f"| {low:.2f} to {high:.2f} | {_goal(row)} | {'yes' if row.holds else 'no'} |"
         )
     lines += ["", "What is compared:", ""]
     lines += [f"- **{row.name}**: {row.subject}; against {row.against}." for row in results]
     return [*lines, ""]
+
+
+def _goal(row: Result) -> str:
+    return f"{row.goal:.3g}{' (median)' if row.goal_of == 'median' else ''}"
 
 
 def _bounds(readings: Sequence[Reading]) -> list[str]:

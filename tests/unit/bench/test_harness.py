@@ -134,6 +134,19 @@ def test_a_bound_holds_up_to_itself_and_what_is_only_stated_always(
     assert found.readings[1].as_json()["holds"] is holds
 
 
+def test_a_goal_of_the_median_holds_where_the_interval_only_reaches_it() -> None:
+    def prepare(_: ExitStack) -> Pair:
+        turn = count()
+        return Pair(lambda: 1.0 + 0.01 * (next(turn) % 4), lambda: 1.0)
+
+    whole = Benchmark("b", "u", "higher", "s", "t", 1.005, prepare)
+    half = Benchmark("b", "u", "higher", "s", "t", 1.005, prepare, goal_of="median")
+    results = [compared(each) for each in (whole, half)]
+    assert all(each.interval[0] < 1.005 < each.ratio for each in results)
+    assert [each.holds for each in results] == [False, True]
+    assert "| 1 (median) | yes |" in table.render([Outcome(results[1])], "make", "here", "today")
+
+
 def test_a_benchmark_fails_by_its_readings_too() -> None:
     def prepare(_: ExitStack) -> Pair:
         return Pair(lambda: 1.0, lambda: 1.0, lambda: [reading(3.0, 2.0)])
@@ -159,3 +172,10 @@ def test_page_has_a_row_a_result_and_a_row_a_reading() -> None:
     assert "| memory | 160 MB | 150 MB | no |" in page
     assert "| memory | 7 MB | stated only | |" in page
     assert "- **memory**: what a process takes." in page
+
+
+def test_a_section_is_renewed_and_the_rest_stays() -> None:
+    page = "# Title\n<!-- a -->\nold\n<!-- end of a -->\n<!-- b -->\nx\n<!-- end of b -->\n"
+    assert table.renewed(page, "a", "new\n") == page.replace("old", "new")
+    longer = table.renewed(page, "c", "new")
+    assert longer == f"{page}\n<!-- c -->\nnew\n<!-- end of c -->\n"
