@@ -1,7 +1,10 @@
-"""What the kernel tells of a process."""
+"""What the kernel tells of a process, and how to hold one."""
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -13,3 +16,13 @@ def memory(pid: int, line: Literal["VmRSS", "VmHWM"]) -> int:
     """
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     return 1024 * int(next(each for each in status if each.startswith(f"{line}:")).split()[1])
+
+
+def stop_pod(name: str) -> None:
+    """SIGSTOP to all processes of a pod on this machine: it runs, and gets nothing done."""
+    mark = f"HOSTNAME={name}\0".encode()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        # Others come and go meanwhile.
+        with suppress(OSError):
+            if mark in environ.read_bytes():
+                os.kill(int(environ.parent.name), signal.SIGSTOP)
