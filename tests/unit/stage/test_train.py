@@ -269,6 +269,13 @@ def test_resuming_never_begins_again_nor_exceeds_the_reservation(
         train.check_resumable(one.parameters, checkpoint, intended, earlier)
 
 
+def test_a_lost_checkpoint_is_not_made_up_for_by_restarts_that_are_left() -> None:
+    """The reservation would still cover all steps anew; the noise already released would not."""
+    one = trainer(restarts=3)
+    with pytest.raises(ChargeRefused, match="checkpoint is lost"):
+        train.check_resumable(one.parameters, None, intended_steps=4, earlier_attempts=1)
+
+
 def test_a_histogram_is_drawn_once_however_often_it_is_tried(
     ground: Ground, tmp_path: Path
 ) -> None:
