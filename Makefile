@@ -83,6 +83,10 @@ bench: $(if $(NAMES),,ground) venv ## Benchmarks against their baselines: build/
 audit-table: venv ## Audit the right training loop and broken ones: the table of docs/audit.md.
 	$(PYTHON) -m bench.audit_table
 
+.PHONY: utility
+utility: venv ## Train at several epsilons, for hours: the likelihoods of docs/benchmarks.md.
+	$(PYTHON) -m bench.utility
+
 .PHONY: clean
 clean: ## Remove what was built here, the caches outside excepted; the cluster must be down.
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

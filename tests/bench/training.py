@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -20,10 +19,12 @@ from processes import memory
 from torch import Tensor
 
 from bench.harness import Benchmark, Measure, Pair
+from bench.private_sets import PRIVATE, PrivateSet
 
 EXAMPLES, TOKENS, RANK = 32, 24, 4
-QUESTIONS, LONGEST, ROWS = 64, 64, 16
-PROMPT = "A question typed into a search engine:"
+# The quickstart's batch and rows a pass; what opacus' memory manager would take at once.
+TEXTS, LONGEST, ROWS, PHYSICAL = 256, 64, 32, 64
+BOOLQ, CHITCHAT = PRIVATE
 
 Step = Callable[[], object]
 
@@ -50,15 +51,14 @@ def _tokens() -> Tensor:
     return torch.randint(10, 40_000, (EXAMPLES, TOKENS), generator=torch.Generator().manual_seed(5))
 
 
-def _questions() -> tuple[Layout, list[list[int]]]:
-    """Real questions as the quickstart trains on them: after its prompt, of their own lengths."""
-    from cluster import parts  # noqa: PLC0415
+def _real(data: PrivateSet) -> tuple[Layout, list[list[int]]]:
+    """Real texts as they are trained on: after a prompt, of their own lengths."""
     from palimpsest_stage.text import encode, layout  # noqa: PLC0415
 
-    lines = parts.questions().held_out.read_text().splitlines()[:QUESTIONS]
+    _, held_out = data.texts()
     tokenizer = _model()[1]
-    shape = layout(tokenizer, PROMPT, LONGEST)
-    return shape, [encode(tokenizer, shape, json.loads(line)["instruction"]) for line in lines]
+    shape = layout(tokenizer, data.prompt, LONGEST)
+    return shape, [encode(tokenizer, shape, text) for text in held_out[:TEXTS]]
 
 
 def private_step(
@@ -107,14 +107,9 @@ def opacus_step(shape: Layout, rows: list[list[int]]) -> Step:
 
     # Its hooks look away in evaluation mode; this model has no dropout.
     model = GradSampleModule(_adapted("float32")).train()
-    longest, start = max(map(len, rows)), list(shape.start)
-    pads = [longest - len(row) for row in rows]
-    tokens = torch.tensor(
-        [[*start, *row, *[shape.end] * pad] for row, pad in zip(rows, pads, strict=True)]
-    )
-    mask = torch.tensor([[1] * (len(start) + longest - pad) + [0] * pad for pad in pads])
-    targets = tokens.masked_fill(mask == 0, -100)[:, 1:]
-    targets[:, : len(start) - 1] = -100
+    batches = [
+        _padded(shape, rows[first : first + PHYSICAL]) for first in range(0, len(rows), PHYSICAL)
+    ]
     optimizer = DPOptimizer(
         torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3),
         noise_multiplier=1.0,
@@ -123,15 +118,30 @@ def opacus_step(shape: Layout, rows: list[list[int]]) -> Step:
     )
 
     def step() -> None:
-        optimizer.zero_grad()
-        logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1]
-        losses = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), reduction="none"
-        ).view_as(targets)
-        torch.autograd.backward((losses.sum(1) / (targets != -100).sum(1)).mean())
-        optimizer.step()
+        for number, (tokens, mask, targets) in enumerate(batches, 1):
+            optimizer.zero_grad()
+            logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1]
+            losses = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), targets.flatten(), reduction="none"
+            ).view_as(targets)
+            torch.autograd.backward((losses.sum(1) / (targets != -100).sum(1)).mean())
+            optimizer.signal_skip_step(do_skip=number < len(batches))
+            optimizer.step()
 
     return step
+
+
+def _padded(shape: Layout, rows: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, mask and targets (rows, length), as long as the longest."""
+    longest, start = max(map(len, rows)), list(shape.start)
+    pads = [longest - len(row) for row in rows]
+    tokens = torch.tensor(
+        [[*start, *row, *[shape.end] * pad] for row, pad in zip(rows, pads, strict=True)]
+    )
+    mask = torch.tensor([[1] * (len(start) + longest - pad) + [0] * pad for pad in pads])
+    targets = tokens.masked_fill(mask == 0, -100)[:, 1:]
+    targets[:, : len(start) - 1] = -100
+    return tokens, mask, targets
 
 
 def _rate(step: Step, examples: int) -> Measure:
@@ -147,9 +157,22 @@ def _against_plain(_: ExitStack) -> Pair:
     return Pair(_rate(private_step(), EXAMPLES), _rate(plain_step(), EXAMPLES))
 
 
-def _against_opacus(_: ExitStack) -> Pair:
-    given = _questions()
-    return Pair(_rate(private_step(given, ROWS), QUESTIONS), _rate(opacus_step(*given), QUESTIONS))
+def _against_opacus(name: str, data: PrivateSet) -> Benchmark:
+    def prepare(_: ExitStack) -> Pair:
+        given = _real(data)
+        return Pair(_rate(private_step(given, ROWS), TEXTS), _rate(opacus_step(*given), TEXTS))
+
+    return Benchmark(
+        name,
+        "examples/s",
+        "higher",
+        f"DP-SGD step as above on {TEXTS} texts of {data.name} after a prompt, in length buckets, "
+        f"{ROWS} rows a pass",
+        "opacus' GradSampleModule and DPOptimizer on PEFT's model, float32, the same texts in "
+        f"physical batches of {PHYSICAL} padded to the longest",
+        2.5,
+        prepare,
+    )
 
 
 SIDES: dict[str, Callable[[], Step]] = {"private": private_step, "plain": plain_step}
@@ -174,17 +197,8 @@ BENCHMARKS = (
         0.87,
         _against_plain,
     ),
-    Benchmark(
-        "dp-step-opacus",
-        "examples/s",
-        "higher",
-        f"DP-SGD step as above on {QUESTIONS} real questions after a prompt, in length buckets, "
-        f"{ROWS} rows a pass",
-        "opacus' GradSampleModule and DPOptimizer on PEFT's model, float32, the same questions "
-        "padded to the longest",
-        2.5,
-        _against_opacus,
-    ),
+    _against_opacus("dp-step-opacus", BOOLQ),
+    _against_opacus("dp-step-opacus-chat", CHITCHAT),
     Benchmark(
         "dp-memory",
         "MB",

@@ -71,8 +71,8 @@ def smollm2() -> Model:
     """SmolLM2-135M-Instruct in bfloat16 (Apache-2.0)."""
 
     def make(folder: Path) -> None:
-        package = _package("smollm2-135m-instruct")
-        (source,) = package.glob("**/*.gguf")
+        found = package(SOURCES["smollm2-135m-instruct"])
+        (source,) = found.glob("**/*.gguf")
         with step("convert SmolLM2-135M to safetensors (half a minute when new)"):
             _convert("smollm2", source, folder)
 
@@ -83,7 +83,7 @@ def minilm() -> Model:
     """The sentence encoder all-MiniLM-L6-v2, 384 dimensions (Apache-2.0)."""
 
     def make(folder: Path) -> None:
-        (weights,) = _package("all-minilm-l6-v2").glob("**/model.safetensors")
+        (weights,) = package(SOURCES["all-minilm-l6-v2"]).glob("**/model.safetensors")
         shutil.copytree(weights.parent, folder, dirs_exist_ok=True)
 
     return _model("all-minilm-l6-v2", make)
@@ -104,7 +104,7 @@ def questions() -> Questions:
     """BoolQ's questions, split."""
 
     def make(folder: Path) -> None:
-        (source,) = _package("boolq").glob("**/BoolQ/combined.jsonl")
+        (source,) = package(SOURCES["boolq"]).glob("**/BoolQ/combined.jsonl")
         lines = source.read_text().splitlines()
         texts = sorted({json.loads(line)["question"] for line in lines}, key=_order)
         private, public = texts[:PRIVATE_RECORDS], texts[PRIVATE_RECORDS:]
@@ -170,8 +170,8 @@ def _model(name: str, make: Callable[[Path], None]) -> Model:
     return Model(name, cache.artefact("parts", f"{name}-{_model_key()}", whole))
 
 
-def _package(part: str) -> Path:
-    requirement = SOURCES[part]
+def package(requirement: str) -> Path:
+    """A package's files, without what it depends on."""
 
     def fetch(folder: Path) -> None:
         with step(f"fetch {requirement}"):
