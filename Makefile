@@ -64,7 +64,7 @@ ON_MINIO := $(BIN)/pytest --object-store=minio
 .PHONY: e2e
 e2e: ground venv ## The pipeline with a tiny model on a real node, and a few faults.
 	$(BIN)/pytest tests/e2e -m "not full"
-	$(BIN)/pytest -m "e2e and not full" tests/integration/reconcile
+	$(BIN)/pytest -n 2 -m "e2e and not full" tests/integration/reconcile
 	$(ON_MINIO) -m "not full" $(addprefix $(LEDGER)/,test_journal_in_s3.py test_requests.py test_writers.py)
 
 .PHONY: e2e-full
