@@ -9,7 +9,7 @@ import platform
 import sys
 from datetime import UTC, datetime
 
-from bench import table
+from bench import page, table
 from bench.catalogue import BENCHMARKS
 from bench.harness import Benchmark, Outcome, Reading, Result, run
 from bench.statistics import MIN_PAIRS
@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
             f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"
         )
         day = datetime.now(UTC).date().isoformat()
-        table.renew("measurements", table.render(outcomes, "make bench", machine, day))
+        text = table.render(outcomes, "make bench", machine, day)
+        page.renew(page.BENCHMARKS, "measurements", text)
     return 0 if all(outcome.holds for outcome in outcomes) else 1
 
 
@@ -70,7 +71,7 @@ def _word(found: Result | Reading) -> str:
 
 
 def _store(outcomes: list[Outcome]) -> None:
-    folder = table.ROOT / "build" / "bench"
+    folder = page.ROOT / "build" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     found = {
         "ratios": [outcome.result.as_json() for outcome in outcomes if outcome.result],

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from palimpsest.privacy.one_run import guesses_for
 from unit.stage import audited
 from unit.stage.audited import BROKEN, RIGHT, Loop
 
-PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
-BEGIN, END = "<!-- table: make audit-table -->", "<!-- end of the table -->"
+from bench.page import ROOT, renew
+
+PAGE = ROOT / "docs" / "audit.md"
 CLAIMS = ("1", "2", "3")
 # Beyond what 300 canaries can prove.
 BEYOND = "8"
@@ -75,10 +75,7 @@ def table(found: Sequence[Row]) -> str:
 def main() -> int:
     """Rewrites the page's table."""
     torch.set_num_threads(1)
-    made = table(list(rows()))
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}")
+    renew(PAGE, "make audit-table", table(list(rows())))
     return 0
 
 

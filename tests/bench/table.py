@@ -1,28 +1,10 @@
-"""Sections of docs/benchmarks.md, and that of the measurements from outcomes."""
+"""The section of docs/benchmarks.md that tells of outcomes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.harness import Outcome, Reading, Result
-
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "benchmarks.md"
-
-
-def renew(section: str, text: str) -> None:
-    """Replace what stands on the page between a section's marks; a new one comes last."""
-    PAGE.write_text(renewed(PAGE.read_text(), section, text))
-
-
-def renewed(page: str, section: str, text: str) -> str:
-    """The page with another text in a section."""
-    begin, end = f"<!-- {section} -->", f"<!-- end of {section} -->"
-    before, found, rest = page.partition(begin)
-    after = rest.partition(end)[2] if found else "\n"
-    before = before if found else f"{page.rstrip()}\n\n"
-    return f"{before}{begin}\n{text.strip()}\n{end}{after}"
 
 
 def render(outcomes: Sequence[Outcome], command: str, machine: str, day: str) -> str:

@@ -104,9 +104,7 @@ def questions() -> Questions:
     """BoolQ's questions, split."""
 
     def make(folder: Path) -> None:
-        (source,) = package(SOURCES["boolq"]).glob("**/BoolQ/combined.jsonl")
-        lines = source.read_text().splitlines()
-        texts = sorted({json.loads(line)["question"] for line in lines}, key=_order)
+        texts = typed_questions("BoolQ")
         private, public = texts[:PRIVATE_RECORDS], texts[PRIVATE_RECORDS:]
         for part, start in enumerate(range(0, len(private), RECORDS_PER_PART)):
             name = f"private/part-{part:04d}.jsonl"
@@ -117,6 +115,17 @@ def questions() -> Questions:
     sizes = f"{PRIVATE_RECORDS} {SMALL_RECORDS} {RECORDS_PER_PART}"
     folder = cache.artefact("parts", f"boolq-{cache.digest(SOURCES['boolq'], sizes)}", make)
     return Questions(folder / "private", folder / "small", folder / "heldout.jsonl")
+
+
+def typed_questions(corpus: str) -> list[str]:
+    """All of BoolQ or of NQ-open, shuffled."""
+    (source,) = package(SOURCES["boolq"]).glob(f"**/{corpus}/combined.jsonl")
+    return shuffled({json.loads(line)["question"] for line in source.read_text().splitlines()})
+
+
+def shuffled(texts: set[str]) -> list[str]:
+    """In the order of their SHA-256: it has no meaning, and is always the same."""
+    return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
 
 
 def build() -> None:
@@ -198,10 +207,6 @@ def _files(folder: Path) -> Iterator[Path]:
 def _write(path: Path, texts: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps({"instruction": text}) + "\n" for text in texts))
-
-
-def _order(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _model_key() -> str:

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Literal
 
 import pytest
-from bench import table
+from bench import page, table
 from bench.harness import Benchmark, Outcome, Pair, Reading, Result, Survey, run
 from bench.statistics import coverage, estimate
 
@@ -158,7 +158,7 @@ def test_a_benchmark_fails_by_its_readings_too() -> None:
 
 
 def test_page_has_a_row_a_result_and_a_row_a_reading() -> None:
-    page = table.render(
+    text = table.render(
         [
             run(benchmark(lambda: 2.0, lambda: 1.0)),
             Outcome(None, (reading(120.0, 150.0), reading(160.0, 150.0), reading(7.0, None))),
@@ -167,15 +167,15 @@ def test_page_has_a_row_a_result_and_a_row_a_reading() -> None:
         "a machine",
         "2026-01-01",
     )
-    assert "| b | 2 u | 1 u | 2.00 | 2.00 to 2.00 | 1 | yes |" in page
-    assert "| memory | 120 MB | 150 MB | yes |" in page
-    assert "| memory | 160 MB | 150 MB | no |" in page
-    assert "| memory | 7 MB | stated only | |" in page
-    assert "- **memory**: what a process takes." in page
+    assert "| b | 2 u | 1 u | 2.00 | 2.00 to 2.00 | 1 | yes |" in text
+    assert "| memory | 120 MB | 150 MB | yes |" in text
+    assert "| memory | 160 MB | 150 MB | no |" in text
+    assert "| memory | 7 MB | stated only | |" in text
+    assert "- **memory**: what a process takes." in text
 
 
 def test_a_section_is_renewed_and_the_rest_stays() -> None:
-    page = "# Title\n<!-- a -->\nold\n<!-- end of a -->\n<!-- b -->\nx\n<!-- end of b -->\n"
-    assert table.renewed(page, "a", "new\n") == page.replace("old", "new")
-    longer = table.renewed(page, "c", "new")
-    assert longer == f"{page}\n<!-- c -->\nnew\n<!-- end of c -->\n"
+    text = "# Title\n<!-- a -->\nold\n<!-- end of a -->\n<!-- b -->\nx\n<!-- end of b -->\n"
+    assert page.renewed(text, "a", "new\n") == text.replace("old", "new")
+    longer = page.renewed(text, "c", "new")
+    assert longer == f"{text}\n<!-- c -->\nnew\n<!-- end of c -->\n"

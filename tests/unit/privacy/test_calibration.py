@@ -7,7 +7,7 @@ from typing import Any
 import dp_accounting
 import pytest
 from dp_accounting.rdp import RdpAccountant
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from palimpsest.privacy.accountant import epsilon_rdp
 from palimpsest.privacy.calibration import (
@@ -16,6 +16,7 @@ from palimpsest.privacy.calibration import (
     worst_case_steps,
 )
 from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
+from palimpsest.privacy.noise import STEP
 
 DELTAS = st.sampled_from(["1e-5", "5e-7", "1e-9"])
 
@@ -46,6 +47,34 @@ def test_lands_at_or_just_below_the_target(
     reached, _ = epsilon_rdp([training(noise, batch, records, steps)], float(delta))
     assert reached <= float(epsilon)
     assert reached >= float(epsilon) * 0.995 or noise == "0.3"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    epsilon=st.decimals("0.3", "30", places=3),
+    delta=st.sampled_from(["1e-9", "1e-5", "1e-3"]),
+    records=st.integers(100, 1_000_000),
+    rate=st.floats(1e-5, 1),
+    steps=st.integers(1, 5_000),
+)
+# So few steps at such a rate that from some noise on delta alone suffices: epsilon falls to 0.
+@example(epsilon=Decimal("0.694"), delta="7.22e-4", records=54_486, rate=1 / 54_486, steps=3)
+def test_no_less_noise_reaches_the_epsilon_by_the_whole_grid_of_orders(
+    epsilon: Decimal, delta: str, records: int, rate: float, steps: int
+) -> None:
+    batch = max(1, int(rate * records))
+    try:
+        noise = calibrate_noise(epsilon, delta, records, batch, steps)
+    except ValueError:
+        return
+
+    def reached(noise: Decimal) -> float:
+        mechanism = training(str(noise), batch, records, steps)
+        return epsilon_rdp([mechanism], float(Decimal(delta)))[0]
+
+    aim = float(epsilon * Decimal("0.999"))
+    assert reached(Decimal(noise)) <= aim * (1 + 1e-12)
+    assert reached(Decimal(noise) - STEP) > aim * (1 - 1e-12)
 
 
 def dp_accountings(noise: str, batch: int, records: int, steps: int, delta: str) -> float:
