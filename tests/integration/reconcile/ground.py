@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.fixtures import ControlPlane, ObjectStore, free_ports
+from cluster.fixtures import ControlPlane, ObjectStore
 from faults import apiserver
 from faults.apiserver import ApiProxy
 from faults.proxy import Call, Exchange, Fault, Proxy
@@ -41,6 +39,7 @@ class Ground(World):
         proxied = ObjectStore(site.between.endpoint, site.store.credentials)
         super().__init__(site.plane, proxied, folder)
         self.site = site
+        self.kubeconfig = site.api.kubeconfig(folder / "kubeconfig")
         self.kube = Kube(site.plane.kubeconfig)
         self.operators = Operators(self)
         self.gate: Callable[[Json], None] = lambda _: None
@@ -144,7 +143,7 @@ class Operators:
 
     def start(self) -> None:
         """Start the one that acts."""
-        self._running = self._launch(self._name)
+        self._running = self._ground.launch(self._name)
         self.since = time.monotonic()
 
     def kill(self) -> None:
@@ -173,27 +172,6 @@ class Operators:
         for process in (*self._leaving, *([self._running] if self._running else [])):
             _end(process)
         self._leaving, self._running = [], None
-
-    def _launch(self, name: str) -> subprocess.Popen[bytes]:
-        ground = self._ground
-        metrics, probes = free_ports(2)
-        with (ground.folder / "operator.log").open("ab") as log:
-            return subprocess.Popen(
-                [
-                    str(Path(sys.executable).with_name("palimpsest")),
-                    *("operator", f"--receipt-keys={ground.receipt_keys}"),
-                ],
-                env={
-                    **os.environ,
-                    "KUBECONFIG": str(ground.site.api.kubeconfig(ground.folder / "kubeconfig")),
-                    "PALIMPSEST_CONFIG": str(ground.folder / "config.yaml"),
-                    "PALIMPSEST_METRICS_PORT": str(metrics),
-                    "PALIMPSEST_PROBES_PORT": str(probes),
-                    "POD_NAME": name,
-                },
-                stdout=log,
-                stderr=log,
-            )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

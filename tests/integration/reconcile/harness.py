@@ -111,24 +111,28 @@ class World:
 
     def start(self) -> None:
         """Start the installed operator."""
+        self.operator = self.launch("operator-0")
+
+    def launch(self, pod: str) -> subprocess.Popen[bytes]:
+        """A process of the installed operator; its metrics are the ones that are read."""
         self.metrics, probes = free_ports(2)
-        log = (self.folder / "operator.log").open("ab")
-        self.operator = subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("palimpsest")),
-                *("operator", f"--receipt-keys={self.receipt_keys}"),
-            ],
-            env={
-                **os.environ,
-                "KUBECONFIG": str(self.kubeconfig),
-                "PALIMPSEST_CONFIG": str(self.folder / "config.yaml"),
-                "PALIMPSEST_METRICS_PORT": str(self.metrics),
-                "PALIMPSEST_PROBES_PORT": str(probes),
-                "POD_NAME": "operator-0",
-            },
-            stdout=log,
-            stderr=log,
-        )
+        with (self.folder / "operator.log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    str(Path(sys.executable).with_name("palimpsest")),
+                    *("operator", f"--receipt-keys={self.receipt_keys}"),
+                ],
+                env={
+                    **os.environ,
+                    "KUBECONFIG": str(self.kubeconfig),
+                    "PALIMPSEST_CONFIG": str(self.folder / "config.yaml"),
+                    "PALIMPSEST_METRICS_PORT": str(self.metrics),
+                    "PALIMPSEST_PROBES_PORT": str(probes),
+                    "POD_NAME": pod,
+                },
+                stdout=log,
+                stderr=log,
+            )
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End the operator."""
