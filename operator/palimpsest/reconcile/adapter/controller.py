@@ -3,9 +3,9 @@
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from kubernetes.client.exceptions import ApiException
 
@@ -75,7 +75,13 @@ class Key:
         return f"{self.kind}/{self.namespace + '/' if self.namespace else ''}{self.name}"
 
 
-Decide = Callable[[Objects, datetime], Plan]
+Decide = Callable[[BudgetView | None, Objects, datetime], Plan]
+
+
+class Wake(Protocol):
+    """Make a key due after `delay` seconds."""
+
+    def __call__(self, key: Key, delay: float = 0.0) -> None: ...
 
 
 class Controller:
@@ -88,7 +94,7 @@ class Controller:
         ledgers: Ledgers,
         receipts: Receipts,
         settings: Settings,
-        wake: Callable[[Key], None],
+        wake: Wake,
     ) -> None:
         self._cluster = cluster
         self._stores = stores
@@ -107,74 +113,86 @@ class Controller:
                 self._wake_dependents(key)
                 return None
             meta = _meta(key.kind, current)
-            decide, paying = self._observe(meta, current)
-            plan = self._decide(decide)
             try:
-                return self._execute(meta, current, plan, paying)
+                return self._pass(meta, current)
             except ConflictError:
                 return SOON
 
+    def _pass(self, meta: Meta, current: dict[str, Any]) -> float | None:
+        decide, paying = self._observe(meta, current)
+        plan = self._decide(decide, paying)
+        held = self._held(meta, current, plan)
+        if held is None:
+            return None
+        charged = self._charge(meta, plan, paying)
+        if charged is not None and all(isinstance(action, Reserve) for action in plan.ledger):
+            # What it is for follows at once, and the status then speaks of that. The Jobs were
+            # seen before the reservation: no other than we makes one, and none twice.
+            paying = charged
+            plan = self._decide(decide, paying)
+            if plan.ledger or plan.witnesses:
+                return AT_ONCE
+        return self._execute(meta, held, plan, paying, acted=charged is not None)
+
     def _observe(self, meta: Meta, current: dict[str, Any]) -> tuple[Decide, BudgetView | None]:
+        """What the pure function is asked of, but for the journal's state; and who pays."""
         if meta.kind == PrivacyBudget.kind:
             view = self._budget_of(current)
-            return (lambda objects, now: budget.reconcile(ObservedBudget(view, objects), now)), view
+            return (
+                lambda _, objects, now: budget.reconcile(ObservedBudget(view, objects), now)
+            ), view
         if meta.kind == PrivateGenerator.kind:
             resource = parse(PrivateGenerator, current)
             paying = self._budget(resource.spec.budget_ref.name, meta.namespace)
             jobs = self._jobs(meta, paying, own=False)
             keys = self._receipts.keys()
             return (
-                lambda objects, now: generator.reconcile(
-                    ObservedGenerator(meta, resource, paying, jobs, objects, self._settings, keys),
+                lambda payer, objects, now: generator.reconcile(
+                    ObservedGenerator(meta, resource, payer, jobs, objects, self._settings, keys),
                     now,
                 )
             ), paying
         if meta.kind == SyntheticDataset.kind:
             synthetic = parse(SyntheticDataset, current)
             source = self._generator(meta.namespace, synthetic.spec.generator_ref.name)
-            payer = self._payer(synthetic, source, meta.namespace)
-            children = self._jobs(meta, payer, own=True)
+            paying = self._payer(synthetic, source, meta.namespace)
+            children = self._jobs(meta, paying, own=True)
             known = self._receipts.keys()
             return (
-                lambda objects, now: dataset.reconcile(
+                lambda payer, objects, now: dataset.reconcile(
                     ObservedDataset(
                         meta, synthetic, source, payer, children, objects, self._settings, known
                     ),
                     now,
                 )
-            ), payer
+            ), paying
         run = parse(AlignmentRun, current)
         data = self._dataset(meta.namespace, run.spec.dataset_ref.name)
         own = self._jobs(meta, None, own=True)
         return (
-            lambda objects, now: alignment.reconcile(
+            lambda _, objects, now: alignment.reconcile(
                 ObservedAlignment(meta, run, data, own, objects, self._settings), now
             )
         ), None
 
-    def _decide(self, decide: Decide) -> Plan:
+    def _decide(self, decide: Decide, paying: BudgetView | None) -> Plan:
         """Call the pure function, answering its questions until it has a plan."""
         answers: dict[Look, bytes | StoreTrouble | None] = {}
         for _ in range(LOOKS_AT_MOST):
             try:
-                return decide(Objects(answers), datetime.now(UTC))
+                return decide(paying, Objects(answers), datetime.now(UTC))
             except NotObservedError as question:
                 answers[question.look] = self._stores.look(question.look)
         raise RuntimeError("a reconcile asked for too many objects")
 
     def _execute(
-        self, meta: Meta, current: dict[str, Any], plan: Plan, paying: BudgetView | None
+        self,
+        meta: Meta,
+        current: dict[str, Any],
+        plan: Plan,
+        paying: BudgetView | None,
+        acted: bool,
     ) -> float | None:
-        held = self._held(meta, current, plan)
-        if held is None:
-            return None
-        current = held
-        acted = False
-        if paying is not None and (plan.ledger or plan.witnesses):
-            acted = self._charge(meta, plan, paying)
-            if acted and all(isinstance(action, Reserve) for action in plan.ledger):
-                # What it is for follows at once, and the status then speaks of that.
-                return AT_ONCE
         for relay in plan.relays:
             self._stores.relay(relay)
             acted = True
@@ -212,12 +230,15 @@ class Controller:
             return current
         return self._cluster.write_finalizers(meta.kind, current, [*meta.finalizers, FINALIZER])
 
-    def _charge(self, meta: Meta, plan: Plan, paying: BudgetView) -> bool:
-        """What the plan asks of the journal; whether all of it was written."""
+    def _charge(self, meta: Meta, plan: Plan, paying: BudgetView | None) -> BudgetView | None:
+        """What the plan asks of the journal; the budget after it, if all of it was written."""
+        if paying is None or not (plan.ledger or plan.witnesses):
+            return None
+        charged: BudgetView | None = None
         denied = False
         for action in plan.ledger:
             try:
-                self._ledgers.execute(paying.budget, action)
+                charged = replace(paying, ledger=self._ledgers.execute(paying.budget, action))
             except Denied as denial:
                 denied = True
                 events.record(self._cluster, meta, True, "BudgetExceeded", str(denial))
@@ -230,8 +251,9 @@ class Controller:
                 raise
         for head in plan.witnesses:
             self._ledgers.witness(paying.budget, head)
-        self._wake(Key(PrivacyBudget.kind, "", paying.meta.name))
-        return bool(plan.ledger) and not denied
+        # What was paid for goes before the budget's own figures.
+        self._wake(Key(PrivacyBudget.kind, "", paying.meta.name), SOON)
+        return None if denied else charged
 
     def _sign(self, meta: Meta, paying: BudgetView | None, receipt: SignReceipt) -> None:
         if paying is None or not isinstance(paying.ledger, LedgerState):

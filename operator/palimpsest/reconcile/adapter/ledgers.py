@@ -98,10 +98,15 @@ class Ledgers:
         with self._turn:
             self._witnessed[dataset.storage.endpoint, canonical_prefix(dataset.uri)] = head
 
-    def execute(self, budget: PrivacyBudget, action: LedgerAction) -> None:
-        """Append what the action says. Raises LedgerError (Denied: does not fit) or StoreError."""
+    def execute(self, budget: PrivacyBudget, action: LedgerAction) -> LedgerState:
+        """Append what the action says; the journal with it.
+
+        Raises LedgerError (Denied: does not fit) or StoreError.
+        """
         with self._turn, metrics.ledger_operation(type(action).__name__.lower()):
-            self._append(self._read(budget), budget, action)
+            journal = self._read(budget)
+            self._append(journal, budget, action)
+            return journal.state
 
     def _append(self, journal: Journal, budget: PrivacyBudget, action: LedgerAction) -> None:
         match action:
