@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 from bench.statistics import MIN_PAIRS, estimate
 
 Measure = Callable[[], float]
-GoalOf = Literal["interval", "median"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,7 @@ class Pair(NamedTuple):
 @dataclass(frozen=True)
 class Benchmark:
     """What is compared with what. A ratio above 1 means that the subject is better; `goal` is a
-    ratio, of the whole interval or of the median alone. What `prepare` enters into the stack lasts
-    until the last pair."""
+    ratio, of the whole interval. What `prepare` enters into the stack lasts until the last pair."""
 
     name: str
     unit: str
@@ -58,7 +56,6 @@ class Benchmark:
     baseline: str
     goal: float
     prepare: Callable[[ExitStack], Pair]
-    goal_of: GoalOf = "interval"
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,6 @@ class Result:
     ratio: float
     interval: tuple[float, float]
     goal: float
-    goal_of: GoalOf
     holds: bool
     pairs: int
     subject: str
@@ -120,8 +116,8 @@ def run(entry: Benchmark | Survey, pairs: int = MIN_PAIRS) -> Outcome:
 def compare(benchmark: Benchmark, pair: Pair, pairs: int = MIN_PAIRS) -> Result:
     """Alternate subject and baseline; every other pair begins with the baseline.
 
-    One unrecorded call of each comes first. The goal holds if the whole interval, or the median
-    where that is what the goal is of, lies at or above it.
+    One unrecorded call of each comes first. The goal holds if the whole interval lies at or above
+    it.
     """
     subject, baseline = pair.subject, pair.baseline
     subject()
@@ -148,8 +144,7 @@ def compare(benchmark: Benchmark, pair: Pair, pairs: int = MIN_PAIRS) -> Result:
         ratio=found.median,
         interval=(found.low, found.high),
         goal=benchmark.goal,
-        goal_of=benchmark.goal_of,
-        holds=(found.median if benchmark.goal_of == "median" else found.low) >= benchmark.goal,
+        holds=found.low >= benchmark.goal,
         pairs=pairs,
         subject=benchmark.subject,
         against=benchmark.baseline,

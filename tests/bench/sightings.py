@@ -10,6 +10,7 @@ from typing import Any
 
 from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.watch import Watch
+from urllib3.exceptions import HTTPError
 
 SECONDS = 180.0
 
@@ -68,16 +69,22 @@ class Sightings:
         names: str,
         **selected: str,
     ) -> None:
-        watch = Watch()
+        watch, over = Watch(), threading.Event()
         # What was there before is no sighting.
         version = listed(limit=1).metadata.resource_version
 
         def follow() -> None:
-            for event in watch.stream(listed, resource_version=version, **selected):
-                at, which = time.monotonic(), event["raw_object"][names]
-                with self._turn:
-                    seen.setdefault((which["namespace"], which["name"]), at)
-                    self._turn.notify_all()
+            try:
+                for event in watch.stream(listed, resource_version=version, **selected):
+                    at, which = time.monotonic(), event["raw_object"][names]
+                    with self._turn:
+                        seen.setdefault((which["namespace"], which["name"]), at)
+                        self._turn.notify_all()
+            except HTTPError:
+                # To stop a watch is to cut it off.
+                if not over.is_set():
+                    raise
 
         threading.Thread(target=follow, name=f"watch-{names}", daemon=True).start()
         held.callback(watch.stop)
+        held.callback(over.set)

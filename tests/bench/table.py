@@ -29,15 +29,11 @@ def _ratios(results: Sequence[Result]) -> list[str]:
         lines.append(
             f"| {row.name} | {row.value:.3g} {row.unit} "
             f"| {row.baseline:.3g} {row.unit} | {row.ratio:.2f} "
-            f"| {low:.2f} to {high:.2f} | {_goal(row)} | {'yes' if row.holds else 'no'} |"
+            f"| {low:.2f} to {high:.2f} | {row.goal:.3g} | {'yes' if row.holds else 'no'} |"
         )
     lines += ["", "What is compared:", ""]
     lines += [f"- **{row.name}**: {row.subject}; against {row.against}." for row in results]
     return [*lines, ""]
-
-
-def _goal(row: Result) -> str:
-    return f"{row.goal:.3g}{' (median)' if row.goal_of == 'median' else ''}"
 
 
 def _bounds(readings: Sequence[Reading]) -> list[str]:

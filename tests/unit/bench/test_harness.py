@@ -134,19 +134,6 @@ def test_a_bound_holds_up_to_itself_and_what_is_only_stated_always(
     assert found.readings[1].as_json()["holds"] is holds
 
 
-def test_a_goal_of_the_median_holds_where_the_interval_only_reaches_it() -> None:
-    def prepare(_: ExitStack) -> Pair:
-        turn = count()
-        return Pair(lambda: 1.0 + 0.01 * (next(turn) % 4), lambda: 1.0)
-
-    whole = Benchmark("b", "u", "higher", "s", "t", 1.005, prepare)
-    half = Benchmark("b", "u", "higher", "s", "t", 1.005, prepare, goal_of="median")
-    results = [compared(each) for each in (whole, half)]
-    assert all(each.interval[0] < 1.005 < each.ratio for each in results)
-    assert [each.holds for each in results] == [False, True]
-    assert "| 1 (median) | yes |" in table.render([Outcome(results[1])], "make", "here", "today")
-
-
 def test_a_benchmark_fails_by_its_readings_too() -> None:
     def prepare(_: ExitStack) -> Pair:
         return Pair(lambda: 1.0, lambda: 1.0, lambda: [reading(3.0, 2.0)])
