@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 from cluster.fixtures import ControlPlane, ObjectStore, free_ports
+from integration.reconcile.kube import Kube, jobs_in, named, pods_in
 from palimpsest.api.manifest import File, Manifest
 from palimpsest.api.outcomes import EXIT_CODES, MESSAGES, Outcome
 from palimpsest.api.task import (
@@ -44,6 +45,7 @@ class World:
 
     def __init__(self, plane: ControlPlane, store: ObjectStore, folder: Path) -> None:
         self.plane = plane
+        self._kube = Kube(plane.kubeconfig)
         self.object_store = store
         self.folder = folder
         self.mark = uuid.uuid4().hex[:6]
@@ -147,19 +149,11 @@ class World:
 
     def get(self, what: str, name: str, namespace: str = "") -> Json:
         """One object as JSON; {} if it is not there."""
-        where = ["-n", namespace] if namespace else []
-        text = self.plane.kubectl(
-            "get", what, name, "-o", "json", "--ignore-not-found", *where, check=False
-        )
-        result: Json = json.loads(text) if text.startswith("{") else {}
-        return result
+        return self._kube.get(named(what, name, namespace)) or {}
 
     def jobs(self, namespace: str) -> list[Json]:
         """The Jobs of a namespace."""
-        items: list[Json] = json.loads(
-            self.plane.kubectl("get", "jobs", "-n", namespace, "-o", "json")
-        )["items"]
-        return items
+        return self._kube.items(jobs_in(namespace))
 
     def until(self, what: str, check: Callable[[], Any], seconds: float = 45) -> Any:
         """Poll until `check` gives something true; fail with the operator's log otherwise."""
@@ -173,8 +167,7 @@ class World:
 
     def summary(self, kind: str, name: str) -> str:
         """The reason of Ready, as the printer column shows it."""
-        namespace = "" if kind == "privacybudget" else self.tenant
-        return str(self.get(kind, name, namespace).get("status", {}).get("summary", ""))
+        return str(self.get(kind, name, self.tenant).get("status", {}).get("summary", ""))
 
     def job(self, namespace: str, stage: str, attempt: int = 1) -> Json:
         """Wait for a stage's Job and its pods."""
@@ -197,19 +190,8 @@ class World:
 
     def pods(self, job: Json) -> list[Json]:
         """A Job's pods."""
-        items: list[Json] = json.loads(
-            self.plane.kubectl(
-                "get",
-                "pods",
-                "-n",
-                job["metadata"]["namespace"],
-                "-l",
-                f"job-name={job['metadata']['name']}",
-                "-o",
-                "json",
-            )
-        )["items"]
-        return items
+        meta = job["metadata"]
+        return self._kube.items(pods_in(meta["namespace"]), f"job-name={meta['name']}")
 
     # -- the kubelet and the stage -------------------------------------------------------------
 
@@ -252,17 +234,9 @@ class World:
                     }
                 ],
             }
-            self.plane.kubectl(
-                "patch",
-                "pod",
-                pod["metadata"]["name"],
-                "-n",
-                job["metadata"]["namespace"],
-                "--subresource=status",
-                "--type=merge",
-                "-p",
-                json.dumps({"status": status}),
-            )
+            meta = pod["metadata"]
+            path = f"{pods_in(meta['namespace'], meta['name'])}/status"
+            self._kube.patch(path, {"status": status})
 
     def store(self, account: str) -> S3Store:
         """The store, entered with one account's keys."""
