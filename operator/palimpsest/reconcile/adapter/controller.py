@@ -289,9 +289,14 @@ class Controller:
         return None
 
     def _announce(self, meta: Meta, current: dict[str, Any], status: dict[str, Any]) -> None:
-        """An Event when the standing changed, and a nudge to what waits for it."""
-        before = current.get("status", {}).get("summary")
-        if before == status["summary"]:
+        """An Event when the standing changed, and a nudge to what waits for it.
+
+        A nudge too when the spec did: other terms of a budget may be what was waited for.
+        """
+        before = current.get("status", {})
+        if before.get("summary") == status["summary"]:
+            if before.get("observedGeneration") != status["observedGeneration"]:
+                self._wake_dependents(Key(meta.kind, meta.namespace, meta.name))
             return
         ready = next(item for item in status["conditions"] if item["type"] == "Ready")
         stalled = any(
