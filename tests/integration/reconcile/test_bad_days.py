@@ -110,6 +110,8 @@ def test_a_placement_beyond_the_custodians_lists_never_has_a_pod(world: World) -
         "nodeLabels": [{"key": "zone", "values": ["anywhere"]}]
     }
     world.apply(budget)
+    # At once: its next look of itself would be half a minute away.
+    world.until("let in", lambda: world.jobs(world.custody), seconds=15)
     job = world.job(world.custody, "train")
     assert job["spec"]["template"]["spec"]["nodeSelector"] == {"zone": "anywhere"}
 
