@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import pytest
 from integration.reconcile.harness import World, task_of
 from palimpsest.api.outcomes import Outcome
 
@@ -55,6 +56,8 @@ def test_a_refused_job_is_a_condition_and_is_tried_again(world: World) -> None:
     world.job(world.custody, "train")
 
 
+# A minute of waiting. How long it is the unit tests say; that another attempt follows, test_peers.
+@pytest.mark.full
 def test_denied_keys_are_tried_again_without_spending_anything(world: World) -> None:
     world.apply(world.privacy_budget())
     world.apply(world.private_generator())
