@@ -13,8 +13,9 @@ import pytest
 from cluster.fixtures import ControlPlane, ObjectStore
 from integration.admission import ground
 from integration.admission.mutations import mutant
-from integration.admission.wrong import PLURALS, Server
+from integration.admission.wrong import Server
 from integration.reconcile.harness import World
+from integration.reconcile.kube import PLURALS
 
 BATCH = 250
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import samples
 from integration.admission.ground import World
+from integration.reconcile.kube import ours
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
-from palimpsest.api.crd import RESOURCES
 
 BUDGET, NAMESPACE, NAME = "wrong-terms", "wrong-manifests", "wrong"
-PLURALS = {resource.kind: resource.plural for resource in RESOURCES}
 MAKERS = {
     "budget": samples.budget,
     "generator": samples.generator,
@@ -160,6 +159,4 @@ class Server:
 
 
 def _path(manifest: samples.Json) -> str:
-    namespace = manifest["metadata"].get("namespace")
-    where = f"namespaces/{namespace}/" if namespace else ""
-    return f"/apis/palimpsest.dev/v1alpha1/{where}{PLURALS[manifest['kind']]}"
+    return ours(manifest["kind"], manifest["metadata"].get("namespace", ""))

@@ -17,7 +17,7 @@ from faults import apiserver
 from faults.apiserver import ApiProxy
 from faults.proxy import Call, Exchange, Fault, Proxy
 from integration.reconcile.harness import Json, World
-from integration.reconcile.kube import Kube, jobs_in
+from integration.reconcile.kube import jobs_in
 from integration.reconcile.sequences import DATASETS, GENERATORS, LIMIT, RUNS, Target
 from palimpsest.storage import AccessKeys, S3Store, StoreConfig
 
@@ -40,7 +40,6 @@ class Ground(World):
         super().__init__(site.plane, proxied, folder)
         self.site = site
         self.kubeconfig = site.api.kubeconfig(folder / "kubeconfig")
-        self.kube = Kube(site.plane.kubeconfig)
         self.operators = Operators(self)
         self.gate: Callable[[Json], None] = lambda _: None
         self._rule: Callable[[Call], Fault | None] = lambda _: None

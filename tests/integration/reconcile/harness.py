@@ -45,7 +45,7 @@ class World:
 
     def __init__(self, plane: ControlPlane, store: ObjectStore, folder: Path) -> None:
         self.plane = plane
-        self._kube = Kube(plane.kubeconfig)
+        self.kube = Kube(plane.kubeconfig)
         self.object_store = store
         self.folder = folder
         self.mark = uuid.uuid4().hex[:6]
@@ -149,11 +149,11 @@ class World:
 
     def get(self, what: str, name: str, namespace: str = "") -> Json:
         """One object as JSON; {} if it is not there."""
-        return self._kube.get(named(what, name, namespace)) or {}
+        return self.kube.get(named(what, name, namespace)) or {}
 
     def jobs(self, namespace: str) -> list[Json]:
         """The Jobs of a namespace."""
-        return self._kube.items(jobs_in(namespace))
+        return self.kube.items(jobs_in(namespace))
 
     def until(self, what: str, check: Callable[[], Any], seconds: float = 45) -> Any:
         """Poll until `check` gives something true; fail with the operator's log otherwise."""
@@ -191,7 +191,7 @@ class World:
     def pods(self, job: Json) -> list[Json]:
         """A Job's pods."""
         meta = job["metadata"]
-        return self._kube.items(pods_in(meta["namespace"]), f"job-name={meta['name']}")
+        return self.kube.items(pods_in(meta["namespace"]), f"job-name={meta['name']}")
 
     # -- the kubelet and the stage -------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class World:
             }
             meta = pod["metadata"]
             path = f"{pods_in(meta['namespace'], meta['name'])}/status"
-            self._kube.patch(path, {"status": status})
+            self.kube.patch(path, {"status": status})
 
     def store(self, account: str) -> S3Store:
         """The store, entered with one account's keys."""

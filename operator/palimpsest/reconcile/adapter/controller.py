@@ -294,16 +294,14 @@ class Controller:
         A nudge too when the spec did: other terms of a budget may be what was waited for.
         """
         before = current.get("status", {})
-        if before.get("summary") == status["summary"]:
-            if before.get("observedGeneration") != status["observedGeneration"]:
-                self._wake_dependents(Key(meta.kind, meta.namespace, meta.name))
-            return
-        ready = next(item for item in status["conditions"] if item["type"] == "Ready")
-        stalled = any(
-            item["type"] == "Stalled" and item["status"] == "True" for item in status["conditions"]
-        )
-        events.record(self._cluster, meta, stalled, ready["reason"], ready["message"])
-        self._wake_dependents(Key(meta.kind, meta.namespace, meta.name))
+        moved = before.get("summary") != status["summary"]
+        if moved:
+            told = status["conditions"]
+            ready = next(item for item in told if item["type"] == "Ready")
+            stalled = any(item["type"] == "Stalled" and item["status"] == "True" for item in told)
+            events.record(self._cluster, meta, stalled, ready["reason"], ready["message"])
+        if moved or before.get("observedGeneration") != status["observedGeneration"]:
+            self._wake_dependents(Key(meta.kind, meta.namespace, meta.name))
 
     def _wake_dependents(self, key: Key) -> None:
         """What waits for another resource does not poll: it is told."""
