@@ -109,5 +109,6 @@ def _fill_scratch(run: Pipeline) -> bool:
     fill = ("sh", "-c", "head -c 100M /dev/zero > /scratch/fill")
     name = running[0]["metadata"]["name"]
     # The kubelet measures volumes once a minute: the pod must still be there.
-    stop_pod(name)
+    if not stop_pod(name):
+        return False
     return run.ground.tools.kubectl("-n", install.TENANT, "exec", name, "--", *fill).code == 0
