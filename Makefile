@@ -84,8 +84,17 @@ audit-table: venv ## Audit the right training loop and broken ones: the table of
 	$(PYTHON) -m bench.audit_table
 
 .PHONY: utility
-utility: venv ## Train at several epsilons, for hours: the likelihoods of docs/benchmarks.md.
-	$(PYTHON) -m bench.utility
+utility: venv ## Train at several epsilons, for hours without a GPU: the likelihoods of docs/benchmarks.md.
+	$(PYTHON) -m bench.utility $(if $(AT_ONCE),--at-once $(AT_ONCE))
+
+.PHONY: resampling
+resampling: venv ## Resample a known mixture over clusters and records: the table of docs/benchmarks.md.
+	$(PYTHON) -m bench.resampling
+
+.PHONY: gpu
+gpu: venv ## On a machine with a CUDA device: tests of what runs there, and its benchmarks.
+	$(BIN)/pytest tests/gpu
+	$(PYTHON) -m bench.gpu
 
 .PHONY: clean
 clean: ## Remove what was built here, the caches outside excepted; the cluster must be down.

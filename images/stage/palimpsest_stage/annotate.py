@@ -59,7 +59,8 @@ def answer(
     answers = [""] * len(prompts)
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
-        ids = decode(model, [prompts[i] for i in batch], new_tokens, tokenizer.eos_token_id, greedy)
+        ends = {tokenizer.eos_token_id}
+        ids = decode(model, [prompts[i] for i in batch], new_tokens, ends, greedy)
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         for index, text in zip(batch, texts, strict=True):
             answers[index] = text.strip()

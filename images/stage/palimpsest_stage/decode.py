@@ -1,6 +1,6 @@
 """A bare decode loop: one cache, finished rows dropped, any rule for the next token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -18,16 +18,23 @@ def greedy(logits: Tensor) -> Tensor:
     return logits.argmax(1)
 
 
-def nucleus(temperature: float, top_p: float, generator: torch.Generator) -> Choose:
+def nucleus(
+    temperature: float, top_p: float, generator: torch.Generator, top_k: int | None = None
+) -> Choose:
     """Sampling from the smallest set of likeliest tokens whose mass reaches `top_p`.
 
-    Holtzman et al. (2020). Only the 512 likeliest are sorted; a row whose nucleus is wider is
-    sorted whole, so the distribution is exact.
+    Holtzman et al. (2020); with `top_k`, of the mass of the likeliest so many. Only the 512
+    likeliest are sorted; a row whose nucleus is wider is sorted whole: the distribution is exact.
     """
 
     def choose(logits: Tensor) -> Tensor:
         scaled = logits.float() / temperature
-        uniform = torch.rand(len(scaled), 1, generator=generator)
+        # The seed's numbers are the same wherever the model is.
+        uniform = torch.rand(len(scaled), 1, generator=generator).to(logits.device)
+        if top_k is not None and top_k < scaled.shape[1]:
+            scaled, allowed = scaled.topk(top_k, dim=1)
+        else:
+            allowed = None
         total = torch.logsumexp(scaled, 1, keepdim=True)
         top, tokens = scaled.topk(min(LIKELIEST, scaled.shape[1]), dim=1)
         mass = (top - total).exp().cumsum(1)
@@ -38,7 +45,7 @@ def nucleus(temperature: float, top_p: float, generator: torch.Generator) -> Cho
                 top, tokens = scaled[wide].sort(dim=1, descending=True)
                 mass = (top - total[wide]).exp().cumsum(1)
                 chosen[wide] = _draw(mass, tokens, uniform[wide], top_p)
-        return chosen
+        return chosen if allowed is None else allowed.gather(1, chosen[:, None])[:, 0]
 
     return choose
 
@@ -52,31 +59,36 @@ def _draw(mass: Tensor, tokens: Tensor, uniform: Tensor, top_p: float) -> Tensor
 
 @torch.inference_mode()
 def decode(
-    model: Any, prompts: Sequence[Sequence[int]], new_tokens: int, end: int, choose: Choose
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    ends: Collection[int],
+    choose: Choose,
 ) -> list[list[int]]:
-    """Up to `new_tokens` tokens after each prompt, without the `end` token."""
+    """Up to `new_tokens` tokens after each prompt, without the one of `ends` that ended it."""
     out: list[list[int]] = [[] for _ in prompts]
     rows = torch.arange(len(prompts))
     logits, cache, mask = _prefill(model, prompts)
     for step in range(new_tokens):
         tokens = choose(logits)
         for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-            if not (out[row] and out[row][-1] == end):
+            if not (out[row] and out[row][-1] in ends):
                 out[row].append(token)
         if step == new_tokens - 1:
             break
-        alive = torch.tensor([out[row][-1] != end for row in rows.tolist()])
+        alive = torch.tensor([out[row][-1] not in ends for row in rows.tolist()])
         if not bool(alive.any()):
             break
         if int((~alive).sum()) * _DROP_SHARE >= len(alive):
             keep = alive.nonzero()[:, 0]
+            rows, keep = rows[keep], keep.to(tokens.device)
             cache.batch_select_indices(keep)
-            rows, tokens = rows[keep], tokens[keep]
+            tokens = tokens[keep]
             mask = None if mask is None else mask[keep]
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         logits = _forward(model, tokens[:, None], cache, mask)
-    return [ids[:-1] if ids and ids[-1] == end else ids for ids in out]
+    return [ids[:-1] if ids and ids[-1] in ends else ids for ids in out]
 
 
 def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any, Tensor | None]:
@@ -85,7 +97,8 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any,
     cache = DynamicCache(config=model.config)
     if all(prompt == prompts[0] for prompt in prompts):
         # One prompt for all is read once.
-        logits = _forward(model, torch.tensor([list(prompts[0])]), cache, None)
+        first = torch.tensor([list(prompts[0])], device=model.device)
+        logits = _forward(model, first, cache, None)
         cache.batch_repeat_interleave(len(prompts))
         return logits.expand(len(prompts), -1), cache, None
     longest = max(map(len, prompts))
@@ -94,6 +107,7 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any,
     for row, prompt in enumerate(prompts):
         tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
+    tokens, mask = tokens.to(model.device), mask.to(model.device)
     return _forward(model, tokens, cache, mask), cache, mask
 
 

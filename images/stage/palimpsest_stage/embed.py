@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from palimpsest_stage.models import load_encoder
@@ -59,19 +61,20 @@ class Embedder:
         for row, ids in enumerate(rows):
             tokens[row, : len(ids)] = torch.tensor(ids)
             mask[row, : len(ids)] = 1
+        tokens, mask = tokens.to(self._model.device), mask.to(self._model.device)
         hidden = self._model(input_ids=tokens, attention_mask=mask).last_hidden_state
         weights = mask[:, :, None].to(hidden.dtype)
         pooled = (hidden * weights).sum(1) / weights.sum(1)
         normalised: Tensor = torch.nn.functional.normalize(pooled, dim=1)
-        return normalised
+        return normalised.cpu()
 
 
-def embed_all(embedder: Embedder, texts: list[str], progress: Any) -> Tensor:
+def embed_all(embedder: Embedder, texts: list[str], progress: Any) -> NDArray[np.float32]:
     """Embeddings (texts, dimension) in order; `progress(done, total, unit)` is called along."""
-    out = torch.empty(len(texts), embedder.dimension)
+    out = np.empty((len(texts), embedder.dimension), dtype=np.float32)
     done = 0
-    for indices, rows in embedder.batches([embedder.tokens(text) for text in texts]):
-        out[indices] = rows[: len(indices)]
+    for indices, rows in embedder.batches(embedder.tokens(text) for text in texts):
+        out[indices] = rows[: len(indices)].numpy()
         done += len(indices)
         progress(done, len(texts), "instructions")
     return out

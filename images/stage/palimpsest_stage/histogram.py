@@ -3,20 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import torch
 from palimpsest.api.task import HistogramParameters, PrivateInput, canonical_json
 from palimpsest.privacy.mechanisms import DiscreteGaussian
 from palimpsest.storage import NotFound
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
+from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.dp.noise import discrete_gaussian
 from palimpsest_stage.embed import Embedder
-from palimpsest_stage.errors import InputMismatch
 from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.fence import Fence
 from palimpsest_stage.private.records import read_texts
@@ -29,7 +24,7 @@ def run(context: Context, report: dict[str, Any]) -> None:
     """Publish histogram.json: {noisy, noiseMultiplier, clusters}."""
     parameters, charge = context.parameters(HistogramParameters), context.charge
     embedder = Embedder(context.model("embedder"))
-    centroids = load_centroids(context.file("centroids"), embedder.dimension)
+    partition = Partition.load(context.file("centroids"), embedder.dimension)
     # Public ground is checked; from here on the charge is at stake.
     fence = Fence(context.stores[charge.store], charge, context.attempt_number)
     fence.start(DiscreteGaussian(noiseMultiplier=parameters.noise_multiplier), parameters.restarts)
@@ -45,14 +40,14 @@ def run(context: Context, report: dict[str, Any]) -> None:
         texts = read_texts(
             context.stores[source.store], source, context.folder("private"), findings
         )
-        votes = count_votes(embedder, centroids, texts)
+        votes = count_votes(embedder, partition, texts)
         sigma = Fraction(parameters.noise_multiplier)
-        noisy = [votes[cluster] + discrete_gaussian(sigma) for cluster in range(len(centroids))]
+        noisy = [votes[cluster] + discrete_gaussian(sigma) for cluster in range(len(partition))]
         result = canonical_json(
             {
                 "noisy": noisy,
                 "noiseMultiplier": parameters.noise_multiplier,
-                "clusters": len(centroids),
+                "clusters": len(partition),
             }
         )
         report["records"] = dict(findings)
@@ -65,12 +60,12 @@ def run(context: Context, report: dict[str, Any]) -> None:
     context.publish({path.name: path})
 
 
-def count_votes(embedder: Embedder, centroids: Tensor, texts: Iterable[str]) -> Counter[int]:
+def count_votes(embedder: Embedder, partition: Partition, texts: Iterable[str]) -> Counter[int]:
     """One vote a text for its nearest centroid; a text that cannot be embedded votes for none."""
     votes: Counter[int] = Counter()
     for indices, rows in embedder.batches(_tokens(embedder, texts)):
         # The product has the batch's fixed shape too, so a vote is its record's alone.
-        nearest = (rows @ centroids.T).argmax(1)
+        nearest = partition.nearest(rows)
         votes.update(nearest[: len(indices)].tolist())
     return votes
 
@@ -82,14 +77,3 @@ def _tokens(embedder: Embedder, texts: Iterable[str]) -> Iterable[list[int]]:
         except Exception:  # noqa: S112 - whatever a record holds, the run goes on
             continue
         yield ids
-
-
-def load_centroids(path: Path, dimension: int) -> Tensor:
-    """Unit centroids (clusters, dimension), float32. Raises InputMismatch."""
-    try:
-        centroids = load_file(path)["centroids"]
-    except (SafetensorError, KeyError) as error:
-        raise InputMismatch("centroids: not a file of the cluster stage") from error
-    if centroids.dtype != torch.float32 or centroids.shape[1:] != (dimension,):
-        raise InputMismatch("centroids: made with another embedder")
-    return centroids

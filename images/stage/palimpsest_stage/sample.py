@@ -1,26 +1,52 @@
-"""Stage sample: draw instructions from the generator. Post-processing of a DP release."""
+"""Stage sample: draw instructions from the generator. Post-processing of a DP release.
+
+A shard draws its instructions in parts, each from a seed of its own, and keeps a part in the output
+as soon as it is drawn: a pod that follows a killed one draws what is missing and no more.
+"""
 
 import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from palimpsest.api.task import SampleParameters
+from palimpsest.storage import AccessDenied, NotFound
 
 from palimpsest_stage import lora
 from palimpsest_stage.decode import decode, nucleus
-from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.errors import InputMismatch, ModelUnsuitable
 from palimpsest_stage.models import load_causal
-from palimpsest_stage.runtime import Context, write_rows
+from palimpsest_stage.runtime import Context, write_json, write_rows
 from palimpsest_stage.text import layout
 
 GENERATOR = "generator.json"
-# An instruction without text is drawn anew this often, then left out. Duplicates stay: removing
-# them would bend the distribution that the histogram is to correct.
+# A part has about so many instructions, which may be lost with a pod.
+PART = 512
+PARTS = "attempts/parts/"
+# An instruction without text is drawn anew until so many batches in a row have none, then left out.
+# Duplicates stay: removing them would bend the distribution that the histogram is to correct.
 REDRAWS = 8
 
 
+@dataclass
+class Drawn:
+    """Instructions, how many tokens were drawn for them, and how many times none had text."""
+
+    texts: list[str] = field(default_factory=list)
+    tokens: int = 0
+    empty: int = 0
+
+    def add(self, other: "Drawn") -> None:
+        """Take in what another part drew."""
+        self.texts += other.texts
+        self.tokens += other.tokens
+        self.empty += other.empty
+
+
 def run(context: Context, _report: dict[str, Any]) -> None:
-    """Publish instructions.jsonl: rows {id, instruction}."""
+    """Publish instructions.jsonl ({id, instruction}) and sampling.json."""
     parameters = context.parameters(SampleParameters)
     base, generator = context.model("base"), context.artifact("generator")
     try:
@@ -29,28 +55,97 @@ def run(context: Context, _report: dict[str, Any]) -> None:
         raise InputMismatch("generator: generator.json cannot be read") from error
     model, tokenizer = load_causal(base, "bfloat16")
     lora.merge(model, generator)
-
     shape = layout(tokenizer, prompt, model.config.max_position_embeddings)
-    randomness = torch.Generator().manual_seed(context.seed("sample"))
-    choose = nucleus(float(parameters.temperature), float(parameters.top_p), randomness)
+    ends = {shape.end, *stop_tokens(tokenizer, parameters.stop_tokens)}
+
+    def some(randomness: torch.Generator, rows: int) -> Drawn:
+        choose = nucleus(
+            float(parameters.temperature), float(parameters.top_p), randomness, parameters.top_k
+        )
+        ids = decode(model, [shape.start] * rows, parameters.max_length, ends, choose)
+        texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        kept = [text for text in texts if text]
+        return Drawn(kept, sum(map(len, ids)), len(texts) - len(kept))
+
     wanted = share(parameters.count, parameters.shards, context.shard)
-    texts: list[str] = []
-    fruitless = 0
-    while len(texts) < wanted and fruitless < REDRAWS:
-        rows = min(parameters.batch_size, wanted - len(texts))
-        ids = decode(model, [shape.start] * rows, parameters.max_length, shape.end, choose)
-        drawn = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-        kept = [text for text in drawn if text]
-        fruitless = 0 if kept else fruitless + 1
-        texts += kept
-        context.progress(len(texts), wanted, "instructions")
-    rows_out = [
-        {"id": f"{context.shard}-{index}", "instruction": text} for index, text in enumerate(texts)
-    ]
-    path = write_rows(context.folder("out") / "instructions.jsonl", rows_out)
-    context.publish({path.name: path})
+    drawn = Drawn()
+    sizes = part_sizes(wanted, parameters.batch_size)
+    for number, size in enumerate(sizes):
+        place = f"{context.prefix}{PARTS}{number:06d}.json"
+        part = _kept(context, place)
+        if part is None:
+            randomness = torch.Generator().manual_seed(context.seed(f"sample/{number}"))
+            part = draw(size, parameters.batch_size, partial(some, randomness))
+            context.output.put(place, json.dumps(asdict(part)).encode())
+        drawn.add(part)
+        context.progress(len(drawn.texts), wanted, "instructions", drawn.tokens)
+    _publish(context, drawn)
+    _forget(context, len(sizes))
+
+
+def draw(wanted: int, batch_size: int, some: Callable[[int], Drawn]) -> Drawn:
+    """So many instructions with text, `some` (rows) at a time; fewer if the generator has none."""
+    drawn, fruitless = Drawn(), 0
+    while len(drawn.texts) < wanted and fruitless < REDRAWS:
+        batch = some(min(batch_size, wanted - len(drawn.texts)))
+        fruitless = 0 if batch.texts else fruitless + 1
+        drawn.add(batch)
+    return drawn
+
+
+def stop_tokens(tokenizer: Any, texts: Collection[str]) -> set[int]:
+    """Their ids. Raises ModelUnsuitable unless each is one token."""
+    found = set()
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise ModelUnsuitable(
+                f"sampling.stopTokens: {text!r} is {len(ids)} tokens of this generator, not one"
+            )
+        found.update(ids)
+    return found
 
 
 def share(count: int, shards: int, shard: int) -> int:
     """Instructions that a shard draws; over all shards they sum to `count`."""
     return count // shards + (shard < count % shards)
+
+
+def part_sizes(count: int, batch_size: int) -> list[int]:
+    """Sizes of a shard's parts: whole batches but for the last."""
+    size = -(-PART // batch_size) * batch_size
+    return [min(size, count - first) for first in range(0, count, size)]
+
+
+def _kept(context: Context, place: str) -> Drawn | None:
+    """A part that an earlier attempt drew; None if there is none that can be read."""
+    try:
+        return Drawn(**json.loads(context.output.get(place)))
+    except (NotFound, ValueError, TypeError):
+        return None
+
+
+def _publish(context: Context, drawn: Drawn) -> None:
+    out = context.folder("out")
+    rows = [
+        {"id": f"{context.shard}-{index}", "instruction": text}
+        for index, text in enumerate(drawn.texts)
+    ]
+    write_rows(out / "instructions.jsonl", rows)
+    summary = {
+        "instructions": len(rows),
+        "tokens": drawn.tokens,
+        "emptyDrawnAnew": drawn.empty,
+        "exactDuplicates": len(rows) - len(set(drawn.texts)),
+    }
+    write_json(out / "sampling.json", summary)
+    context.publish({path.name: path for path in out.iterdir()})
+
+
+def _forget(context: Context, parts: int) -> None:
+    """Delete the parts. Who may not delete keeps them: they are as public as the pool."""
+    try:
+        for number in range(parts):
+            context.output.delete(f"{context.prefix}{PARTS}{number:06d}.json")
+    except AccessDenied:
+        pass

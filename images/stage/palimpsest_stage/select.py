@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from palimpsest.api.task import SelectParameters
 from safetensors.numpy import load_file
 
+from palimpsest_stage.clustering import CENTROIDS
 from palimpsest_stage.errors import InputMismatch, InvalidTask
 from palimpsest_stage.runtime import Context, write_json, write_rows
 
@@ -24,7 +25,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     try:
         with (clusters / "assignments.jsonl").open(encoding="utf-8") as file:
             assigned = {row["id"]: row["cluster"] for row in map(json.loads, file)}
-        centroids = load_file(clusters / "centroids.safetensors")["centroids"]
+        centroids = load_file(clusters / CENTROIDS)["centroids"]
         noisy = json.loads((histogram / "histogram.json").read_text())["noisy"]
         cluster_of = np.array([assigned[row["id"]] for row in pool])
     except (OSError, ValueError, KeyError) as error:
@@ -64,20 +65,41 @@ def run(context: Context, _report: dict[str, Any]) -> None:
 
 
 def apportion(size: int, noisy: Sequence[int]) -> NDArray[np.int64]:
-    """Whole numbers that sum to `size` in proportion to the counts, negative ones taken as zero.
+    """Whole numbers that sum to `size`, in proportion to the counts made consistent.
 
-    Largest remainders, in exact integer arithmetic; equal shares if no count is positive.
+    Largest remainders, in exact integer arithmetic.
     """
-    counts = [max(int(count), 0) for count in noisy]
-    total = sum(counts)
-    if total == 0:
-        counts, total = [1] * len(counts), len(counts)
-    shares = [size * count // total for count in counts]
-    remainders = [size * count % total for count in counts]
-    order = sorted(range(len(counts)), key=lambda cluster: (-remainders[cluster], cluster))
+    weights = consistent(noisy)
+    total = sum(weights)
+    shares = [size * weight // total for weight in weights]
+    remainders = [size * weight % total for weight in weights]
+    order = sorted(range(len(weights)), key=lambda cluster: (-remainders[cluster], cluster))
     for cluster in order[: size - sum(shares)]:
         shares[cluster] += 1
     return np.array(shares, dtype=np.int64)
+
+
+def consistent(noisy: Sequence[int]) -> list[int]:
+    """Weights that are not negative, in the proportions of the noisy counts; post-processing.
+
+    To take negative counts as zero adds what noise took from them, and so favours small clusters.
+    Norm-Sub (Wang et al. 2020, Locally Differentially Private Frequency Estimation with
+    Consistency) takes as much from every count that stays positive as keeps the sum. Only zeros are
+    added where there is no sum to keep; equal weights if no count is positive.
+    """
+    counts = sorted((int(count) for count in noisy), reverse=True)
+    if counts[0] <= 0:
+        return [1] * len(counts)
+    total = sum(counts)
+    kept, excess = 1, 0
+    if total > 0:
+        above = 0
+        for place, count in enumerate(counts, 1):
+            above += count
+            # What would be taken from each of the `place` largest is less than the smallest has.
+            if place * count > above - total:
+                kept, excess = place, above - total
+    return [max(kept * int(count) - excess, 0) for count in noisy]
 
 
 def fill(
@@ -85,13 +107,14 @@ def fill(
 ) -> NDArray[np.int64]:
     """How many to take from each cluster: as wanted, and what a cluster lacks from its neighbours.
 
-    The largest lack is served first, from the nearest centroids with something left. The sum is
-    kept if the pool is large enough.
+    The largest lack is served first, from the clusters of the nearest centroids (clusters, kept)
+    that have some left. The sum is kept if the pool is large enough.
     """
     taken = np.minimum(wanted, available)
     lack = wanted - taken
     for cluster in sorted(np.flatnonzero(lack), key=lambda c: (-lack[c], c)):
-        nearest = np.argsort(-(centroids @ centroids[cluster]), kind="stable")
+        apart = np.square(centroids - centroids[cluster]).sum(1)
+        nearest = np.argsort(apart, kind="stable")
         for neighbour in nearest:
             if lack[cluster] == 0:
                 break
@@ -105,9 +128,11 @@ def draw(
     cluster_of: NDArray[np.int64], taken: NDArray[np.int64], random: np.random.Generator
 ) -> list[int]:
     """Pool indices in random order, without replacement, `taken[c]` of each cluster c."""
+    order = np.argsort(cluster_of, kind="stable")
+    members = np.split(order, np.bincount(cluster_of, minlength=len(taken)).cumsum()[:-1])
     chosen = [
-        random.choice(np.flatnonzero(cluster_of == cluster), size=count, replace=False)
-        for cluster, count in enumerate(taken)
+        random.choice(some, size=count, replace=False)
+        for some, count in zip(members, taken, strict=True)
     ]
     indices: list[int] = random.permutation(np.concatenate(chosen)).tolist()
     return indices

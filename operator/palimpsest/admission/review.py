@@ -15,6 +15,7 @@ from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
 from palimpsest.privacy import audits
 from palimpsest.privacy.calibration import MIN_EPSILON
+from palimpsest.privacy.clusters import clusters_of, clusters_within, noise_variation
 from palimpsest.privacy.gate import choose_order
 from palimpsest.privacy.mechanisms import DiscreteGaussian
 from palimpsest.privacy.pricing import (
@@ -226,14 +227,14 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
     if gate is not None and not known and not gate.fits(histogram):
         raise RefusedError(histogram_misfit(gate, histogram))
     records = budget.spec.dataset.records
-    # Half the sum of K absolute normal deviates of spread sigma, over N: 0.4 K sigma / N.
-    variation = Decimal("0.4") * resampling.clusters * histogram.noise / records
+    clusters = clusters_of(resampling, spec.sampling.count, records)
+    variation = noise_variation(clusters, histogram.noise, records)
     if variation <= NOISY_HISTOGRAM:
         return []
-    fewer = int(NOISY_HISTOGRAM * records / (Decimal("0.4") * histogram.noise))
+    fewer = clusters_within(NOISY_HISTOGRAM, histogram.noise, records)
     return [
         f"spec.resampling.clusters: noise alone moves the histogram by {variation:.2f} in total "
-        f"variation at {records} records; take at most {max(2, fewer)} clusters"
+        f"variation at {records} records; take at most {fewer} clusters"
     ]
 
 

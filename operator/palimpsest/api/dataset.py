@@ -23,6 +23,10 @@ from .common import (
 )
 from .models import PublicModel
 
+MOST_CLUSTERS = 10_000
+
+StopToken = Annotated[str, StringConstraints(min_length=1, max_length=32)]
+
 
 class Sampling(ApiModel):
     """How instructions are drawn from the generator. Free of charge: post-processing."""
@@ -38,8 +42,16 @@ class Sampling(ApiModel):
     top_p: UnitDecimal = Field(
         "0.95", description="Nucleus: the smallest set of tokens with this much probability."
     )
+    top_k: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="Only the likeliest so many tokens, before topP; left out: all."
+    )
     max_length: Annotated[int, Field(ge=4, le=4096)] = Field(
         32, description="New tokens at most; longer outputs are cut."
+    )
+    stop_tokens: Annotated[list[StopToken], Field(max_length=8)] = Field(
+        default_factory=list,
+        description="Texts of one token each, as the generator's tokenizer has them, that end an "
+        "instruction as its end-of-sequence token does; they are no part of it.",
     )
 
 
@@ -49,8 +61,11 @@ class Resampling(ApiModel):
     size: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         description="Instructions to select from the pool."
     )
-    clusters: Annotated[int, Field(ge=2, le=10_000)] = Field(
-        description="K of k-means. Noise spreads over all: choose it by the declared record count."
+    clusters: Annotated[int, Field(ge=2, le=MOST_CLUSTERS)] | None = Field(
+        None,
+        description="K of k-means. Noise spreads over all: in total variation it adds about "
+        "0.4 * clusters * noiseMultiplier / the budget's declared records. Left out: as many as "
+        "keep that below 0.05, and at most one for every 10 instructions of the pool.",
     )
     noise_multiplier: PositiveDecimal = Field(
         "10", description="Standard deviation of the discrete Gaussian noise on each count."
@@ -123,7 +138,8 @@ class SyntheticDatasetSpec(ApiModel):
                     "at least as many instructions as are selected from it",
                 ),
                 rule(
-                    "!has(self.resampling) || self.resampling.clusters <= self.sampling.count",
+                    "!has(self.resampling) || !has(self.resampling.clusters) || "
+                    "self.resampling.clusters <= self.sampling.count",
                     "spec.resampling.clusters is larger than spec.sampling.count: k-means needs "
                     "at least one instruction a cluster",
                 ),

@@ -175,7 +175,9 @@ class SampleParameters(ApiModel):
     batch_size: int
     temperature: PositiveDecimal
     top_p: UnitDecimal
+    top_k: int | None = None
     max_length: int
+    stop_tokens: list[str] = Field(default_factory=list)
 
 
 class ClusterParameters(ApiModel):

@@ -8,6 +8,7 @@ from palimpsest.api.common import ArtifactRef, Compute
 from palimpsest.api.dataset import SyntheticDatasetStatus
 from palimpsest.api.manifest import Manifest
 from palimpsest.ledger.state import LedgerState
+from palimpsest.privacy.clusters import clusters_of
 from palimpsest.privacy.pricing import price_histogram
 from palimpsest.terms.placement import placement_refusal
 from palimpsest.terms.tenants import model_refusal, namespace_refusal
@@ -149,7 +150,9 @@ def _walk(
 
     if spec.resampling:
         resampling = spec.resampling
-        plan = build.cluster(pool, resampling.embedder, resampling.clusters)
+        records = budget.budget.spec.dataset.records
+        clusters = clusters_of(resampling, spec.sampling.count, records)
+        plan = build.cluster(pool, resampling.embedder, clusters)
         cluster = _public(observed, plan, None, now)
         yield cluster
         if not cluster.done:

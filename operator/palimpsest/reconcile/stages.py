@@ -71,8 +71,8 @@ def published(plan: StagePlan, objects: Objects) -> Found:
 
 
 def progress(plan: StagePlan, objects: Objects) -> str:
-    """`done/total unit` summed over shards, or "" before the first report."""
-    done = total = 0
+    """`done/total unit[, n tokens]` summed over shards, or "" before the first report."""
+    done = total = tokens = 0
     unit = ""
     for prefix in plan.prefixes:
         answer = objects.read(plan.storage, f"{prefix}progress.json")
@@ -81,10 +81,12 @@ def progress(plan: StagePlan, objects: Objects) -> str:
         try:
             report = json.loads(answer)
             done, total = done + int(report["done"]), total + int(report["total"])
+            tokens += int(report.get("tokens", 0))
             unit = str(report["unit"])[:40]
         except (ValueError, KeyError, TypeError):
             continue  # a progress report is a courtesy; a broken one is not worth an error
-    return f"{done}/{total} {unit}" if total else ""
+    told = f", {tokens} tokens" if tokens else ""
+    return f"{done}/{total} {unit}{told}" if total else ""
 
 
 def waiting(stage: str, reason: str, message: str, requeue: float | None = RETRY_SECONDS) -> Step:

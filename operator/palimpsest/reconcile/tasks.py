@@ -261,7 +261,9 @@ class DatasetTasks:
                 batch_size=sampling.batch_size,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
+                top_k=sampling.top_k,
                 max_length=sampling.max_length,
+                stop_tokens=sampling.stop_tokens,
             ),
             {
                 "base": _model(self.generator.base_model, "outputs"),

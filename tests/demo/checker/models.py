@@ -67,7 +67,8 @@ def mean_nll(model: Any, tokenizer: Any, prompt: str, texts: Sequence[str]) -> f
     for first in range(0, len(rows), 32):
         batch = rows[first : first + 32]
         longest = max(map(len, batch))
-        ids = torch.tensor([start + row + [0] * (longest - len(row)) for row in batch])
+        padded = [start + row + [0] * (longest - len(row)) for row in batch]
+        ids = torch.tensor(padded, device=model.device)
         # Causal attention: what stands after a row's end does not reach its tokens.
         logits = model(input_ids=ids[:, :-1]).logits[:, len(start) - 1 :]
         targets = ids[:, len(start) :]
@@ -143,7 +144,9 @@ def embed(folder: Path, texts: Sequence[str]) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors, dim=1)
 
 
-def nearest(vectors: torch.Tensor, centroids: torch.Tensor) -> list[int]:
-    """Counts of vectors by nearest centroid."""
-    closest = torch.cdist(vectors, centroids.float()).argmin(1)
+def nearest(vectors: torch.Tensor, partition: dict[str, torch.Tensor]) -> list[int]:
+    """Counts of vectors by nearest centroid among principal components."""
+    projected = (vectors - partition["mean"]) @ partition["components"].T
+    centroids = partition["centroids"]
+    closest = torch.cdist(projected, centroids).argmin(1)
     return [int(n) for n in torch.bincount(closest, minlength=centroids.shape[0])]

@@ -88,12 +88,11 @@ def _clusters(
     bucket: Bucket, found: Chain, texts: dict[str, list[str]], scratch: Path
 ) -> dict[str, Any]:
     embedder = _model(bucket, found.cluster, "embedder", scratch)
-    tensors = load_tensors(found.cluster.read(bucket, "centroids.safetensors"))
-    if len(tensors) != 1:
-        raise CheckError("centroids.safetensors holds more than the centroids")
-    (centroids,) = tensors.values()
+    partition = load_tensors(found.cluster.read(bucket, "centroids.safetensors"))
+    if set(partition) != {"mean", "components", "centroids"}:
+        raise CheckError("centroids.safetensors holds something else than a partition")
     counts: dict[str, list[int]] = {
-        name: models.nearest(models.embed(embedder, part), centroids)
+        name: models.nearest(models.embed(embedder, part), partition)
         for name, part in texts.items()
     }
     noisy = json.loads(found.histogram.read(bucket, "histogram.json"))["noisy"]

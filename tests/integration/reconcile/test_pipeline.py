@@ -6,7 +6,7 @@ import json
 
 from integration.reconcile.harness import Json, World, task_of
 from palimpsest.api.outcomes import Outcome
-from palimpsest.api.task import ArtifactInput
+from palimpsest.api.task import ArtifactInput, ClusterParameters
 
 PIPELINE: tuple[tuple[str, dict[str, bytes], int], ...] = (
     ("train", {"adapter_model.safetensors": b"adapter"}, 3),
@@ -194,11 +194,14 @@ def test_intermediates_are_deleted_once_the_data_set_is_there_and_never_made_aga
 ) -> None:
     dataset = world.synthetic_dataset()
     dataset["spec"]["retainIntermediates"] = False
+    del dataset["spec"]["resampling"]["clusters"]
     for manifest in (world.privacy_budget(), world.private_generator(), dataset):
         world.apply(manifest)
     for stage, files, blocks in PIPELINE[:-1]:
         world.succeed(stage, files, blocks)
     world.until("Ready", lambda: world.summary("synds", "questions") == "Ready")
+    # Nobody gave the clusters: of 300 instructions, one for every ten.
+    assert task_of(world.job(world.tenant, "cluster")).parameters == ClusterParameters(clusters=30)
     prune = world.job(world.tenant, "prune")
     task = task_of(prune)
     assert {*task.inputs} == {"pool-0", "pool-1", "clusters", "selected"}

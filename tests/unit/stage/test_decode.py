@@ -38,6 +38,22 @@ def test_nucleus_sampling_has_the_distribution_of_a_full_sort(
     assert ((seen - expected).abs() <= ERRORS * error + 1e-12).all()
 
 
+@pytest.mark.parametrize("top_k", [5, 40, 64, 1000])
+def test_top_k_is_taken_before_the_nucleus(top_k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIKELIEST", 8)
+    generator = torch.Generator().manual_seed(11)
+    row = torch.randn(64, generator=generator)
+    allowed = torch.full_like(row, -torch.inf)
+    places = row.topk(min(top_k, 64)).indices
+    allowed[places] = row[places]
+    expected = reference(allowed, 1.1, 0.9)
+    n = 60_000
+    drawn = nucleus(1.1, 0.9, generator, top_k)(row.expand(n, -1))
+    seen = torch.bincount(drawn, minlength=64).double() / n
+    error = (expected * (1 - expected) / n).sqrt()
+    assert ((seen - expected).abs() <= ERRORS * error + 1e-12).all()
+
+
 def test_wide_and_narrow_rows_are_drawn_in_one_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     narrow = torch.full((4096,), -30.0)
@@ -55,7 +71,7 @@ def test_wide_and_narrow_rows_are_drawn_in_one_batch() -> None:
 def test_greedy_decoding_is_generates_whatever_the_padding_and_the_dropped_rows() -> None:
     model = tiny_model()
     prompts = [[0, 40, 50], [0, 9], [0, 8, 7, 6, 5, 4, 3], [0, 100], [0, 40, 51]]
-    ours = decode(model, prompts, 24, 1, greedy)
+    ours = decode(model, prompts, 24, {1}, greedy)
     for prompt, ids in zip(prompts, ours, strict=True):
         out = model.generate(
             torch.tensor([prompt]),
@@ -69,6 +85,16 @@ def test_greedy_decoding_is_generates_whatever_the_padding_and_the_dropped_rows(
         assert ids == (theirs[: theirs.index(1)] if 1 in theirs else theirs)
 
 
+def test_any_of_the_ends_ends_a_row_and_is_no_part_of_it() -> None:
+    tokens = iter([[7, 8, 9], [1, 8, 9], [8, 2, 9], [8, 8, 9]])
+
+    def choose(logits: Tensor) -> Tensor:
+        # A row that has ended may still be there, and what it is given is not looked at.
+        return torch.tensor(next(tokens)[-len(logits) :])
+
+    assert decode(tiny_model(), [[0, 5]] * 3, 4, {1, 2}, choose) == [[7], [8, 8], [9] * 4]
+
+
 def test_rows_end_apart_from_one_another() -> None:
     model, steps = tiny_model(), iter(range(100))
 
@@ -79,5 +105,5 @@ def test_rows_end_apart_from_one_another() -> None:
         tokens[-1] = 1
         return tokens
 
-    out = decode(model, [[0, 5]] * 3, 6, 1, choose)
+    out = decode(model, [[0, 5]] * 3, 6, {1}, choose)
     assert [len(ids) for ids in out] == [2, 1, 0]

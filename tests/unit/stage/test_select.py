@@ -1,11 +1,13 @@
 """Selection by a noisy histogram: exact size, no replacement, no inflation."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from palimpsest_stage.select import apportion, draw, fill, pool_that_would_do
+from palimpsest_stage.select import apportion, consistent, draw, fill, pool_that_would_do
 
 counts = st.lists(st.integers(-50, 500), min_size=1, max_size=20)
 
@@ -17,14 +19,37 @@ def centroids(clusters: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 @given(size=st.integers(0, 1000), noisy=counts)
-def test_shares_sum_to_the_size_and_follow_the_clamped_counts(size: int, noisy: list[int]) -> None:
+def test_shares_sum_to_the_size_and_follow_the_weights(size: int, noisy: list[int]) -> None:
     shares = apportion(size, noisy)
     assert int(shares.sum()) == size
-    clamped = [max(count, 0) for count in noisy]
-    total = sum(clamped)
-    for share, count in zip(shares, clamped, strict=True):
-        exact = size * count / total if total else size / len(noisy)
-        assert abs(share - exact) < 1
+    weights = consistent(noisy)
+    for share, weight in zip(shares, weights, strict=True):
+        assert abs(share - size * weight / sum(weights)) < 1
+
+
+@given(noisy=counts)
+def test_weights_are_the_counts_less_one_amount_and_keep_their_sum(noisy: list[int]) -> None:
+    weights = consistent(noisy)
+    assert min(weights) >= 0
+    assert max(weights) > 0
+    if max(noisy) <= 0:
+        assert len(set(weights)) == 1
+    elif sum(noisy) <= 0:
+        assert weights == [max(count, 0) for count in noisy]
+    else:
+        scale = Fraction(sum(weights), sum(noisy))
+        kept = [
+            count - weight / scale for count, weight in zip(noisy, weights, strict=True) if weight
+        ]
+        # The same is taken from each that is left, and those that are not had no more than that.
+        assert len(set(kept)) == 1
+        assert kept[0] >= 0
+        gone = [count for count, weight in zip(noisy, weights, strict=True) if not weight]
+        assert max(gone, default=kept[0]) <= kept[0]
+
+
+def test_counts_without_negative_ones_stay_in_proportion() -> None:
+    assert apportion(100, [60, 0, 40]).tolist() == [60, 0, 40]
 
 
 @settings(max_examples=200)
@@ -52,7 +77,9 @@ def test_a_lack_goes_to_the_nearest_centroid() -> None:
 
 
 def test_negative_counts_do_not_inflate_the_rest() -> None:
-    assert apportion(100, [-30, 60, 40]).tolist() == [0, 60, 40]
+    # Of 60 and 40 each loses 15: 45 and 25 make the 70 that there are.
+    assert consistent([-30, 60, 40]) == [0, 90, 50]
+    assert apportion(70, [-30, 60, 40]).tolist() == [0, 45, 25]
     assert apportion(4, [-5, -1]).tolist() == [2, 2]
 
 

@@ -15,6 +15,7 @@ from palimpsest.api.generator import Lora
 from palimpsest.api.task import FileInput, HistogramParameters, Task, TrainParameters, sha256_digest
 from palimpsest.privacy.mechanisms import DiscreteGaussian
 from palimpsest_stage import train
+from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.dp.noise import SecureGenerator
 from palimpsest_stage.errors import ChargeRefused
 from palimpsest_stage.lora import Adapters
@@ -279,13 +280,10 @@ def test_a_lost_checkpoint_is_not_made_up_for_by_restarts_that_are_left() -> Non
 def test_a_histogram_is_drawn_once_however_often_it_is_tried(
     ground: Ground, tmp_path: Path
 ) -> None:
-    from safetensors.torch import save  # noqa: PLC0415
-
     folder = tiny_encoder(tmp_path / "encoder")
-    centroids = torch.nn.functional.normalize(
-        torch.randn(4, 48, generator=torch.Generator().manual_seed(0)), dim=1
-    )
-    data = save({"centroids": centroids})
+    drawn = torch.randn(4, 48, generator=torch.Generator().manual_seed(0))
+    partition = Partition(torch.zeros(48), torch.eye(48), drawn)
+    data = partition.save(tmp_path / "partition").read_bytes()
     uri = "s3://releases/inbox/centroids.safetensors"
     ground.store("root").put(uri, data)
     texts = [json.dumps({FIELD: f"{WORDS[i % 60]} w{i % 7}"}).encode() for i in range(90)]

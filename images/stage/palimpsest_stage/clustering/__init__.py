@@ -1,0 +1,3 @@
+"""Regions of embedding space, made of synthetic instructions alone."""
+
+CENTROIDS = "centroids.safetensors"

@@ -1,0 +1,140 @@
+"""The sample stage as a program: parts, kills, shards, and what it says of its draws."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from palimpsest.api.generator import Lora
+from palimpsest.api.task import ArtifactInput, ModelInput, Output, SampleParameters, Task
+from palimpsest_stage import lora
+from palimpsest_stage.errors import ModelUnsuitable
+from palimpsest_stage.sample import PARTS, REDRAWS, Drawn, draw, part_sizes, share, stop_tokens
+from unit.stage.ground import Ground
+from unit.stage.tiny import tiny_model, tiny_tokenizer
+
+COUNT = 1_300
+
+
+@given(st.integers(0, 20_000), st.integers(1, 5000), st.integers(1, 16))
+def test_shares_and_parts_are_the_whole(count: int, batch: int, shards: int) -> None:
+    shares = [share(count, shards, shard) for shard in range(shards)]
+    assert sum(shares) == count
+    assert max(shares) - min(shares) <= 1
+    sizes = part_sizes(count, batch)
+    assert sum(sizes) == count
+    assert all(size % batch == 0 for size in sizes[:-1])
+    assert all(size > 0 for size in sizes)
+
+
+def test_what_has_no_text_is_drawn_anew_and_a_generator_of_nothing_ends() -> None:
+    asked = []
+
+    def some(rows: int) -> Drawn:
+        asked.append(rows)
+        # Every other row is empty.
+        return Drawn(["text"] * -(-rows // 2), 3 * rows, rows // 2)
+
+    drawn = draw(10, 4, some)
+    assert len(drawn.texts) == 10
+    assert drawn.tokens == 3 * sum(asked)
+    assert drawn.empty == sum(asked) - 10
+    assert max(asked) == 4
+    nothing = draw(10, 4, lambda rows: Drawn([], rows, rows))
+    assert (nothing.texts, nothing.empty) == ([], 4 * REDRAWS)
+
+
+def test_a_stop_token_is_one_token() -> None:
+    tokenizer = tiny_tokenizer()
+    (newline,) = tokenizer("\n")["input_ids"]
+    assert stop_tokens(tokenizer, ["\n"]) == {newline}
+    with pytest.raises(ModelUnsuitable, match="stopTokens: 'ab' is 2 tokens"):
+        stop_tokens(tokenizer, ["ab"])
+
+
+@pytest.fixture(scope="module")
+def generator_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("generator")
+    lora.Adapters(tiny_model(), Lora(rank=2)).save(folder)
+    (folder / "generator.json").write_text(json.dumps({"prompt": "Q:", "maxLength": 48}))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def sampling(
+    ground: Ground, folder: Path, files: dict[str, bytes], count: int = COUNT, shards: int = 1
+) -> Task:
+    base: ModelInput = ground.push_model(folder, "s3://models/tiny/")
+    generator: ArtifactInput = ground.push_artifact(files)
+    asked = SampleParameters(
+        count=count, shards=shards, batch_size=64, temperature="1.0", top_p="0.95", max_length=8
+    )
+    return ground.task(asked, {"base": base, "generator": generator}, "outputs")
+
+
+def first_shard(task: Task) -> Output:
+    return task.output.model_copy(update={"uri": f"{task.output.uri}shards/0/"})
+
+
+def kept(ground: Ground, task: Task) -> list[str]:
+    return sorted(ground.store("root").list(f"{first_shard(task).uri}{PARTS}"))
+
+
+def rows(ground: Ground, task: Task) -> list[dict[str, str]]:
+    text = ground.read(first_shard(task), "instructions.jsonl")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_killed_shard_goes_on_where_it_was_and_draws_the_same(
+    ground: Ground, model_folder: Path, generator_files: dict[str, bytes]
+) -> None:
+    task = sampling(ground, model_folder, generator_files)
+    first = ground.start(task)
+    deadline = time.monotonic() + 120
+    while not kept(ground, task):
+        assert time.monotonic() < deadline, "no part was kept"
+        time.sleep(0.01)
+    first.process.send_signal(signal.SIGKILL)
+    assert first.wait().code == -signal.SIGKILL
+    drawn = {uri: ground.store("root").get(uri) for uri in kept(ground, task)}
+    assert len(drawn) < len(part_sizes(COUNT, 64))
+    # What an attempt kept is what the next one publishes: a mark in it shows.
+    place = min(drawn)
+    marked = json.loads(drawn[place])
+    marked["texts"][0] = "of the first attempt"
+    ground.store("root").put(place, json.dumps(marked).encode())
+
+    assert ground.run(task, attempt=2).code == 0
+    found = rows(ground, task)
+    assert [row["id"] for row in found] == [f"0-{index}" for index in range(COUNT)]
+    assert all(row["instruction"] for row in found)
+    assert found[0]["instruction"] == "of the first attempt"
+    assert kept(ground, task) == []
+    summary = json.loads(ground.read(first_shard(task), "sampling.json"))
+    texts = [row["instruction"] for row in found]
+    assert summary["instructions"] == COUNT
+    assert summary["exactDuplicates"] == COUNT - len(set(texts))
+    assert COUNT <= summary["tokens"] <= 8 * (COUNT + summary["emptyDrawnAnew"])
+    assert json.loads(ground.store("root").get(f"{first_shard(task).uri}progress.json")) == {
+        "done": COUNT,
+        "total": COUNT,
+        "unit": "instructions",
+        "tokens": summary["tokens"],
+    }
+
+    # Without the kill the same instructions are drawn.
+    elsewhere = task.output.model_copy(update={"uri": f"{task.output.uri}again/"})
+    again = task.model_copy(update={"output": elsewhere})
+    assert ground.run(again).code == 0
+    assert [row["instruction"] for row in rows(ground, again)][1:] == texts[1:]
+
+
+def test_a_part_that_cannot_be_read_is_drawn_again(
+    ground: Ground, model_folder: Path, generator_files: dict[str, bytes]
+) -> None:
+    task = sampling(ground, model_folder, generator_files, count=100)
+    ground.store("root").put(f"{first_shard(task).uri}{PARTS}000000.json", b'{"texts": [')
+    assert ground.run(task).code == 0
+    assert len(rows(ground, task)) == 100
