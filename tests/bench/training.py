@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -38,13 +38,14 @@ def _model(precision: str = "bfloat16") -> Any:
     return model, tokenizer
 
 
-def _adapted(precision: str) -> Any:
+def peft_adapted(model: Any, rank: int) -> Any:
+    """The model with PEFT's LoRA on every linear layer."""
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415
 
     config = LoraConfig(
-        r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    return get_peft_model(_model(precision)[0], config)
+    return get_peft_model(model, config)
 
 
 def _tokens() -> Tensor:
@@ -83,7 +84,7 @@ def private_step(
         total = torch.zeros(adapters.size, dtype=torch.float64)
         for batch in micro_batches(examples, shape, micro_batch):
             total += clipped_sum(per_example_gradients(model, adapters, batch), 1.0)
-        normals = torch.from_numpy(generator.normals(adapters.size))
+        normals = generator.normals(adapters.size)
         return noisy_mean(total, normals, 1.0, 1.0, len(examples))
 
     return step
@@ -91,7 +92,7 @@ def private_step(
 
 def plain_step() -> Step:
     """PEFT's gradient of the same, without privacy."""
-    model, tokens = _adapted("bfloat16"), _tokens()
+    model, tokens = peft_adapted(_model()[0], RANK), _tokens()
 
     def step() -> None:
         model.zero_grad()
@@ -101,20 +102,27 @@ def plain_step() -> Step:
 
 
 def opacus_step(shape: Layout, rows: list[list[int]]) -> Step:
-    """opacus' hooks and optimizer on PEFT's model, as its tutorials have it: padded batches."""
+    """On PEFT's model, float32, batches padded to the longest."""
+    batches = [
+        _padded(shape, rows[first : first + PHYSICAL]) for first in range(0, len(rows), PHYSICAL)
+    ]
+    return opacus_gradients(peft_adapted(_model("float32")[0], RANK), batches, len(rows))
+
+
+def opacus_gradients(
+    adapted: Any, batches: Sequence[tuple[Tensor, Tensor, Tensor]], examples: int
+) -> Step:
+    """opacus' hooks and optimizer as its tutorials have them; batches of tokens, mask, targets."""
     from opacus import GradSampleModule  # noqa: PLC0415
     from opacus.optimizers import DPOptimizer  # noqa: PLC0415
 
     # Its hooks look away in evaluation mode; this model has no dropout.
-    model = GradSampleModule(_adapted("float32")).train()
-    batches = [
-        _padded(shape, rows[first : first + PHYSICAL]) for first in range(0, len(rows), PHYSICAL)
-    ]
+    model = GradSampleModule(adapted).train()
     optimizer = DPOptimizer(
         torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3),
         noise_multiplier=1.0,
         max_grad_norm=1.0,
-        expected_batch_size=len(rows),
+        expected_batch_size=examples,
     )
 
     def step() -> None:

@@ -79,7 +79,7 @@ MUTATIONS = (
     Mutation(
         "every step draws the same noise",
         f"{STAGE}/train.py",
-        "torch.from_numpy(self.generator.normals(self.adapters.size))",
+        "self.generator.normals(self.adapters.size, total.device)",
         "torch.randn(self.adapters.size, generator=torch.Generator().manual_seed(0)).double()",
         f"{_TRAIN}::test_two_runs_and_two_steps_share_no_noise",
     ),

@@ -90,7 +90,7 @@ def check_adapters(model: Any, adapters: Adapters, shape: Layout, size: int) -> 
     """
     initial = adapters.read()
     # With B at zero, A would get no gradient.
-    adapters.write(initial + 0.01 * torch.randn(initial.shape))
+    adapters.write(initial + 0.01 * torch.randn_like(initial))
     try:
         _check(model, adapters, shape, size)
     except (AttributeError, IndexError, TypeError, ValueError) as error:

@@ -137,7 +137,7 @@ class Adapters:
         self.lora = lora
         self.layers: dict[str, LoraLinear] = {}
         for name, parent, attribute, base in list(target_layers(model, lora.target_modules)):
-            layer = LoraLinear(base, lora)
+            layer = LoraLinear(base, lora).to(weight_of(base).device)
             setattr(parent, attribute, layer)
             self.layers[name] = layer
         self.gradients = Gradients([p.numel() for p in self._parameters()])
@@ -169,8 +169,8 @@ class Adapters:
 
     @torch.no_grad()
     def read(self) -> Tensor:
-        """A copy of the flat parameter vector, float32, on the processor."""
-        return torch.cat([p.flatten().cpu() for p in self._parameters()])
+        """A copy of the flat parameter vector, float32, where the model is."""
+        return torch.cat([p.flatten() for p in self._parameters()])
 
     @torch.no_grad()
     def write(self, flat: Tensor) -> None:
@@ -258,4 +258,4 @@ def merge(model: nn.Module, folder: Path) -> None:
         ):
             raise ModelUnsuitable("the generator's adapters do not fit this base model")
         weight = weight_of(layer)
-        weight.copy_(weight.float() + scale * (b @ a))
+        weight.copy_(weight.float() + scale * (b @ a).to(weight.device))

@@ -9,13 +9,13 @@ from torch.utils.checkpoint import checkpoint
 
 from palimpsest_stage.errors import ModelUnsuitable
 
-# Up to here plain attention is faster than the fused kernel's backward pass (on a processor).
+# Up to here plain attention is faster than the fused kernel's backward pass, on a processor.
 _SHORT = 128
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def load_causal(folder: Path, precision: str, chat_template: str | None = None) -> tuple[Any, Any]:
-    """(model, tokenizer) of a causal language model, frozen, in evaluation mode.
+    """(model, tokenizer) of a causal language model, frozen, in evaluation mode, on a GPU if any.
 
     `chat_template` replaces the tokenizer's own. Raises ModelUnsuitable if the folder holds no
     such model, or the template cannot render a turn.
@@ -39,12 +39,12 @@ def load_causal(folder: Path, precision: str, chat_template: str | None = None) 
             tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
         except TemplateError as error:
             raise ModelUnsuitable(f"chatTemplate: {error}") from error
-    return model.eval().requires_grad_(False), tokenizer
+    return model.to(best_device()).eval().requires_grad_(False), tokenizer
 
 
 def suit_length(model: Any, max_length: int) -> None:
     """Prepare to train on sequences of at most `max_length` tokens."""
-    if max_length <= _SHORT:
+    if model.device.type == "cpu" and max_length <= _SHORT:
         model.set_attn_implementation("eager")
 
 
@@ -71,7 +71,10 @@ def best_device() -> torch.device:
 
 
 def load_encoder(folder: Path) -> tuple[Any, Any]:
-    """(model, tokenizer) of a sentence encoder in float32. Raises ModelUnsuitable."""
+    """(model, tokenizer) of a sentence encoder in float32, on a GPU if any.
+
+    Raises ModelUnsuitable.
+    """
     from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - 4 s
 
     try:
@@ -81,7 +84,7 @@ def load_encoder(folder: Path) -> tuple[Any, Any]:
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnsuitable(f"not an encoder in safetensors: {error}") from error
-    return model.eval().requires_grad_(False), tokenizer
+    return model.to(best_device()).eval().requires_grad_(False), tokenizer
 
 
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}

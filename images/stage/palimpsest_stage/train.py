@@ -29,7 +29,7 @@ from palimpsest_stage.dp.optimizer import optimizer_step, rate_share
 from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean, unusable
 from palimpsest_stage.errors import ChargeRefused, InvalidTask
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
-from palimpsest_stage.models import best_device, checkpoint_blocks, load_causal, suit_length
+from palimpsest_stage.models import checkpoint_blocks, load_causal, suit_length
 from palimpsest_stage.private.checkpoints import Checkpoint, Checkpoints
 from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.fence import Fence
@@ -55,7 +55,7 @@ def run(context: Context, report: dict[str, Any]) -> None:
         fence.start(mechanism(parameters), parameters.restarts, parameters.block_steps)
         checkpoint = checkpoints.latest()
         check_resumable(parameters, checkpoint, fence.intended_steps, fence.earlier_attempts)
-        state = checkpoint or state
+        state = checkpoint.on(trainer.model.device) if checkpoint else state
     # The others go on from here, when the start stands in the journal.
     state = replace(state, steps=group.broadcast_number(state.steps))
 
@@ -172,7 +172,8 @@ class Trainer:
         scores = None
         if self.observer:
             scores = Scores.toss(self.observer.canaries.count, self.generator)
-        return Checkpoint(0, self.adapters.read(), Moments.zero(self.adapters.size), scores)
+        weights = self.adapters.read()
+        return Checkpoint(0, weights, Moments.zero(weights), scores)
 
     def step(self, state: Checkpoint, examples: Sequence[Sequence[int]]) -> tuple[Checkpoint, int]:
         """(state after one step, realised batch size; the latter never leaves custody).
@@ -206,14 +207,14 @@ class Trainer:
             gradients = per_example_gradients(self.model, self.adapters, micro)
             total += clipped_sum(gradients, float(settings.clipping_norm))
             self.findings["not finite"] += unusable(gradients)
-        return total.cpu()
+        return total
 
     def with_canaries(self, total: Tensor, state: Checkpoint) -> Tensor:
         """The sum (parameters,) and the clipped canaries of an audit that this step samples."""
         if self.observer and state.audit:
             norm = float(self.parameters.clipping_norm)
             for rows in self.observer.rows(state.audit, state.steps, self.generator):
-                total = total + clipped_sum(rows, norm)
+                total = total + clipped_sum(rows.to(total.device), norm)
         return total
 
     def noisy_mean(self, total: Tensor) -> Tensor:
@@ -221,7 +222,7 @@ class Trainer:
         settings = self.parameters
         return noisy_mean(
             total,
-            torch.from_numpy(self.generator.normals(self.adapters.size)),
+            self.generator.normals(self.adapters.size, total.device),
             float(settings.noise_multiplier),
             float(settings.clipping_norm),
             settings.expected_batch_size,
@@ -240,7 +241,7 @@ class Trainer:
         )
         scores = state.audit
         if self.observer and scores:
-            scores = self.observer.observed(scores, state.steps, gradient)
+            scores = self.observer.observed(scores, state.steps, gradient.cpu())
         return Checkpoint(state.steps + 1, weights, moments, scores)
 
 
@@ -254,7 +255,6 @@ def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, An
         raise InvalidTask(str(error)) from error
     torch.manual_seed(context.seed("adapters"))
     adapters = lora.Adapters(model, parameters.lora)
-    model.to(best_device())
     if parameters.gradient_checkpointing:
         checkpoint_blocks(model)
     check_adapters(model, adapters, shape, parameters.micro_batch_size)

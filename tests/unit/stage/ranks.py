@@ -26,16 +26,18 @@ EXPECTED, RECORDS, ROWS, STEPS = 40, 320, 60, 4000
 
 def stepping(group: Group) -> Any:
     """Three steps on ten examples, all of them in, with noise that is always the same."""
-    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
     from palimpsest_stage.dp.noise import SecureGenerator  # noqa: PLC0415
     from unit.stage.tiny import examples  # noqa: PLC0415
+
+    cpu = torch.device("cpu")
 
     class Fixed(SecureGenerator):
         drawn = 0
 
-        def normals(self, count: int) -> Any:
+        def normals(self, count: int, device: torch.device = cpu) -> torch.Tensor:
             self.drawn += 1
-            return np.linspace(-1, 1, count)
+            return torch.linspace(-1, 1, count, dtype=torch.float64, device=device)
 
     generator = Fixed()
     made = training(group, generator, expected_batch_size=200, micro_batch_size=1)

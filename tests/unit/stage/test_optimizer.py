@@ -37,7 +37,7 @@ def test_steps_are_torchs(name: str) -> None:
     weights = torch.randn(20, dtype=torch.float64, generator=generator)
     leaf = weights.clone().requires_grad_()
     theirs = make([leaf])
-    moments = Moments.zero(20)
+    moments = Moments.zero(torch.zeros(20))
     for _ in range(5):
         gradient = torch.randn(20, dtype=torch.float64, generator=generator)
         weights, moments = optimizer_step(optimizer, weights, moments, gradient, RATE)
@@ -50,7 +50,9 @@ def test_steps_are_torchs(name: str) -> None:
 def test_weights_keep_their_type() -> None:
     gradient = torch.ones(3, dtype=torch.float64)
     for optimizer in (Optimizer(), Optimizer(type="SGD")):
-        weights, _ = optimizer_step(optimizer, torch.zeros(3), Moments.zero(3), gradient, RATE)
+        weights, _ = optimizer_step(
+            optimizer, torch.zeros(3), Moments.zero(torch.zeros(3)), gradient, RATE
+        )
         assert weights.dtype == torch.float32
 
 

@@ -20,9 +20,9 @@ class Moments:
     steps: int
 
     @classmethod
-    def zero(cls, size: int) -> "Moments":
-        """Before the first step."""
-        zeros = torch.zeros(size, dtype=torch.float64)
+    def zero(cls, weights: Tensor) -> "Moments":
+        """Before the first step on `weights`."""
+        zeros = torch.zeros_like(weights, dtype=torch.float64)
         return cls(zeros, zeros.clone(), 0)
 
 

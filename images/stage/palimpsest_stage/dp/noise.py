@@ -7,10 +7,14 @@ from math import isqrt
 from typing import NoReturn
 
 import numpy as np
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
+from torch import Tensor
 
 _WORD = 1 << 64
+_BLOCK = 16
+_CPU = torch.device("cpu")
 
 
 class SecureGenerator:
@@ -28,16 +32,20 @@ class SecureGenerator:
         """`count` uniform 64-bit words. Raises RuntimeError in a forked process."""
         if os.getpid() != self._process:
             raise RuntimeError("a noise generator is never shared: noise drawn twice cancels out")
-        return np.frombuffer(self._keystream.update(bytes(8 * count)), dtype="<u8")
+        # The cipher asks for room for a block more, less a byte.
+        out = np.empty(8 * count + _BLOCK - 1, dtype=np.uint8)
+        self._keystream.update_into(bytes(8 * count), out.data)
+        return out[: 8 * count].view("<u8")
 
-    def normals(self, count: int) -> NDArray[np.float64]:
-        """`count` standard normals by Box and Muller (1958) from 53-bit uniforms."""
+    def normals(self, count: int, device: torch.device = _CPU) -> Tensor:
+        """`count` standard normals, float64, by Box and Muller (1958) from 53-bit uniforms."""
         pairs = (count + 1) // 2
-        words = self.words(2 * pairs) >> np.uint64(11)
+        words = torch.from_numpy((self.words(2 * pairs) >> np.uint64(11)).view(np.int64))
+        uniforms = words.to(device).double() * 2.0**-53
         # (0, 1]: the logarithm never meets zero.
-        radius = np.sqrt(-2.0 * np.log((words[:pairs] + np.uint64(1)) * 2.0**-53))
-        angle = words[pairs:] * (2.0**-53 * 2.0 * np.pi)
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+        radius = (-2.0 * (uniforms[:pairs] + 2.0**-53).log()).sqrt()
+        angle = 2.0 * torch.pi * uniforms[pairs:]
+        return torch.cat([radius * angle.cos(), radius * angle.sin()])[:count]
 
     def poisson_sample(self, population: int, expected: int, records: int) -> NDArray[np.int64]:
         """Indices of `population` items, each included independently at rate expected/records.

@@ -1,10 +1,11 @@
 """Checkpoints of a private training: in the custodian's bucket, for a later attempt to go on."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from palimpsest.storage import NotFound, S3Store
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -28,6 +29,17 @@ class Checkpoint:
     weights: Tensor
     moments: Moments
     audit: Scores | None = None
+
+    def on(self, device: torch.device) -> "Checkpoint":
+        """The same with weights and moments on a device; an audit's scores are on the processor."""
+        moments = self.moments
+        return replace(
+            self,
+            weights=self.weights.to(device),
+            moments=replace(
+                moments, first=moments.first.to(device), second=moments.second.to(device)
+            ),
+        )
 
 
 class Checkpoints:
