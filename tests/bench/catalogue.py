@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 
-from bench import admission, ledger, million, scale, start, training
+from bench import admission, ledger, million, sampling, scale, start, training
 from bench.harness import Benchmark, Pair, Survey
+from bench.rates import rate, smollm2
 
 ROWS, NEW_TOKENS = 64, 24
 PAIRS, PAIR_TOKENS = 16, 96
 
 
-def _model() -> Any:
-    """The demo's generator, SmolLM2-135M, in bfloat16."""
-    from cluster import parts  # noqa: PLC0415
-    from palimpsest_stage.models import load_causal  # noqa: PLC0415 - 4 s
-
-    return load_causal(parts.smollm2().folder, "bfloat16")[0]
-
-
-def _rate(amount: int, work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return amount / (time.perf_counter() - began)
-
-
 def _decode(_: ExitStack) -> Pair:
     from palimpsest_stage.decode import decode, nucleus  # noqa: PLC0415
 
-    model = _model()
+    model, _ = smollm2()
     prompt = list(range(10, 20))
     randomness = torch.Generator().manual_seed(3)
     choose = nucleus(1.0, 0.95, randomness)
     # No token ends a row: both sides make the same number of tokens.
     never: set[int] = set()
 
-    def ours() -> float:
-        return _rate(
-            ROWS * NEW_TOKENS, lambda: decode(model, [prompt] * ROWS, NEW_TOKENS, never, choose)
-        )
-
-    def theirs() -> float:
-        ids = torch.tensor([prompt] * ROWS)
-        return _rate(
+    ids = torch.tensor([prompt] * ROWS)
+    return Pair(
+        rate(
+            ROWS * NEW_TOKENS,
+            lambda: list(decode(model, [prompt] * ROWS, NEW_TOKENS, never, choose, ROWS)),
+        ),
+        rate(
             ROWS * NEW_TOKENS,
             lambda: model.generate(
                 ids,
@@ -61,9 +46,8 @@ def _decode(_: ExitStack) -> Pair:
                 min_new_tokens=NEW_TOKENS,
                 pad_token_id=0,
             ),
-        )
-
-    return Pair(ours, theirs)
+        ),
+    )
 
 
 def _fine_tuning(_: ExitStack) -> Pair:
@@ -71,12 +55,12 @@ def _fine_tuning(_: ExitStack) -> Pair:
 
     from cluster import parts  # noqa: PLC0415
     from datasets import Dataset  # noqa: PLC0415
-    from palimpsest_stage.models import load_causal, suit_length  # noqa: PLC0415
+    from palimpsest_stage.models import suit_length  # noqa: PLC0415
     from palimpsest_stage.sft import Trainer  # noqa: PLC0415
     from peft import LoraConfig  # noqa: PLC0415
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
 
-    model, tokenizer = load_causal(parts.smollm2().folder, "bfloat16")
+    model, tokenizer = smollm2()
     suit_length(model, PAIR_TOKENS)
     questions = parts.questions().held_out.read_text().splitlines()[: 2 * PAIRS]
     texts = [json.loads(line)["instruction"] for line in questions]
@@ -113,8 +97,8 @@ def _fine_tuning(_: ExitStack) -> Pair:
         compute(trainer, trainer.model, dict(batch)).backward()
 
     return Pair(
-        lambda: _rate(PAIRS, lambda: step(Trainer.compute_loss)),
-        lambda: _rate(PAIRS, lambda: step(SFTTrainer.compute_loss)),
+        rate(PAIRS, lambda: step(Trainer.compute_loss)),
+        rate(PAIRS, lambda: step(SFTTrainer.compute_loss)),
     )
 
 
@@ -140,6 +124,7 @@ BENCHMARKS: tuple[Benchmark | Survey, ...] = (
         _fine_tuning,
     ),
     *training.BENCHMARKS,
+    sampling.BENCHMARK,
     million.BENCHMARK,
     *ledger.BENCHMARKS,
     admission.BENCHMARK,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from bench import page, table
 from bench.harness import Benchmark, Measure, Outcome, Pair, Reading, run
+from bench.rates import rate
 from bench.statistics import MIN_PAIRS
 from bench.training import opacus_gradients, peft_adapted
 
@@ -63,14 +63,7 @@ def _rows() -> list[list[int]]:
 
 
 def _rate(amount: int, work: Callable[[], object]) -> Measure:
-    def a_second() -> float:
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        return amount / (time.perf_counter() - began)
-
-    return a_second
+    return rate(amount, work, torch.cuda.synchronize)
 
 
 def _settings() -> TrainParameters:
@@ -192,7 +185,10 @@ def _decoding(_: ExitStack) -> Pair:
         )
 
     return Pair(
-        _rate(ROWS * NEW_TOKENS, lambda: decode(model, [prompt] * ROWS, NEW_TOKENS, never, choose)),
+        _rate(
+            ROWS * NEW_TOKENS,
+            lambda: list(decode(model, [prompt] * ROWS, NEW_TOKENS, never, choose, ROWS)),
+        ),
         _rate(ROWS * NEW_TOKENS, theirs),
     )
 

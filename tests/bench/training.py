@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from bench.harness import Benchmark, Measure, Pair
 from bench.private_sets import PRIVATE, PrivateSet
+from bench.rates import rate, smollm2
 
 EXAMPLES, TOKENS, RANK = 32, 24, 4
 # The quickstart's batch and rows a pass; what opacus' memory manager would take at once.
@@ -30,10 +30,9 @@ Step = Callable[[], object]
 
 
 def _model(precision: str = "bfloat16") -> Any:
-    from cluster import parts  # noqa: PLC0415
-    from palimpsest_stage.models import load_causal, suit_length  # noqa: PLC0415 - 4 s
+    from palimpsest_stage.models import suit_length  # noqa: PLC0415 - 4 s
 
-    model, tokenizer = load_causal(parts.smollm2().folder, precision)
+    model, tokenizer = smollm2(precision)
     suit_length(model, TOKENS)
     return model, tokenizer
 
@@ -152,23 +151,14 @@ def _padded(shape: Layout, rows: list[list[int]]) -> tuple[Tensor, Tensor, Tenso
     return tokens, mask, targets
 
 
-def _rate(step: Step, examples: int) -> Measure:
-    def examples_a_second() -> float:
-        began = time.perf_counter()
-        step()
-        return examples / (time.perf_counter() - began)
-
-    return examples_a_second
-
-
 def _against_plain(_: ExitStack) -> Pair:
-    return Pair(_rate(private_step(), EXAMPLES), _rate(plain_step(), EXAMPLES))
+    return Pair(rate(EXAMPLES, private_step()), rate(EXAMPLES, plain_step()))
 
 
 def _against_opacus(name: str, data: PrivateSet) -> Benchmark:
     def prepare(_: ExitStack) -> Pair:
         given = _real(data)
-        return Pair(_rate(private_step(given, ROWS), TEXTS), _rate(opacus_step(*given), TEXTS))
+        return Pair(rate(TEXTS, private_step(given, ROWS)), rate(TEXTS, opacus_step(*given)))
 
     return Benchmark(
         name,

@@ -172,4 +172,35 @@ MUTATIONS = (
         "        if False:",
         f"{_TRAIN}::test_parameters_that_were_not_reserved_are_refused_before_the_start",
     ),
+    Mutation(
+        "dummies vote",
+        f"{STAGE}/histogram.py",
+        "nearest[: len(indices)].tolist()",
+        "nearest.tolist()",
+        "tests/unit/stage/test_embed.py::test_one_vote_a_record_and_none_for_dummies",
+    ),
+    Mutation(
+        "negative counts add to the rest",
+        f"{STAGE}/select.py",
+        "[max(kept * int(count) - excess, 0) for count in noisy]",
+        "[max(int(count), 0) for count in noisy]",
+        "tests/unit/stage/test_select.py"
+        "::test_weights_are_the_counts_less_one_amount_and_keep_their_sum",
+    ),
+    Mutation(
+        "the nucleus is all",
+        f"{STAGE}/decode.py",
+        "[before + alike * weights.gather(1, places)[:, 0] >= top_p]",
+        "[before + alike * weights.gather(1, places)[:, 0] >= 1.0]",
+        "tests/unit/stage/test_decode.py"
+        "::test_nucleus_sampling_has_the_distribution_of_a_full_sort",
+    ),
+    Mutation(
+        "more rows are begun than asked for",
+        f"{STAGE}/decode.py",
+        "left = min(len(prompts) - started, rows - sum(alive))",
+        "left = len(prompts) - started",
+        "tests/unit/stage/test_decode.py"
+        "::test_every_prompt_is_answered_once_and_no_more_rows_are_there_than_asked_for",
+    ),
 )

@@ -57,12 +57,9 @@ def answer(
     # Alike in length together: less padding.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     answers = [""] * len(prompts)
-    for first in range(0, len(order), batch_size):
-        batch = order[first : first + batch_size]
-        ends = {tokenizer.eos_token_id}
-        ids = decode(model, [prompts[i] for i in batch], new_tokens, ends, greedy)
-        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        for index, text in zip(batch, texts, strict=True):
-            answers[index] = text.strip()
-        progress(first + len(batch), len(order), "answers")
+    ends, sorted_prompts = {tokenizer.eos_token_id}, [prompts[index] for index in order]
+    found = decode(model, sorted_prompts, new_tokens, ends, greedy, batch_size)
+    for done, (place, ids) in enumerate(found, start=1):
+        answers[order[place]] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+        progress(done, len(order), "answers")
     return answers

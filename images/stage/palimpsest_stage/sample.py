@@ -22,10 +22,11 @@ from palimpsest_stage.runtime import Context, write_json, write_rows
 from palimpsest_stage.text import layout
 
 GENERATOR = "generator.json"
-# A part has about so many instructions, which may be lost with a pod.
-PART = 512
+# Instructions in a part, which may be lost with a pod. The last rows of a part are not replaced: a
+# longer one keeps the processor busier.
+PART = 1024
 PARTS = "attempts/parts/"
-# An instruction without text is drawn anew until so many batches in a row have none, then left out.
+# Instructions without text are drawn anew until so many rounds of it bring none, then left out.
 # Duplicates stay: removing them would bend the distribution that the histogram is to correct.
 REDRAWS = 8
 
@@ -57,25 +58,37 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     lora.merge(model, generator)
     shape = layout(tokenizer, prompt, model.config.max_position_embeddings)
     ends = {shape.end, *stop_tokens(tokenizer, parameters.stop_tokens)}
+    wanted = share(parameters.count, parameters.shards, context.shard)
+    drawn = Drawn()
 
     def some(randomness: torch.Generator, rows: int) -> Drawn:
         choose = nucleus(
             float(parameters.temperature), float(parameters.top_p), randomness, parameters.top_k
         )
-        ids = decode(model, [shape.start] * rows, parameters.max_length, ends, choose)
+        ids: list[list[int]] = [[]] * rows
+        ended = decode(
+            model,
+            [shape.start] * rows,
+            parameters.max_length,
+            ends,
+            choose,
+            parameters.batch_size,
+        )
+        for done, (number, found) in enumerate(ended, start=len(drawn.texts) + 1):
+            ids[number] = found
+            if done < wanted:
+                context.progress(done, wanted, "instructions", drawn.tokens)
         texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
         kept = [text for text in texts if text]
         return Drawn(kept, sum(map(len, ids)), len(texts) - len(kept))
 
-    wanted = share(parameters.count, parameters.shards, context.shard)
-    drawn = Drawn()
-    sizes = part_sizes(wanted, parameters.batch_size)
+    sizes = part_sizes(wanted)
     for number, size in enumerate(sizes):
         place = f"{context.prefix}{PARTS}{number:06d}.json"
         part = _kept(context, place)
         if part is None:
             randomness = torch.Generator().manual_seed(context.seed(f"sample/{number}"))
-            part = draw(size, parameters.batch_size, partial(some, randomness))
+            part = draw(size, partial(some, randomness))
             context.output.put(place, json.dumps(asdict(part)).encode())
         drawn.add(part)
         context.progress(len(drawn.texts), wanted, "instructions", drawn.tokens)
@@ -83,11 +96,11 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     _forget(context, len(sizes))
 
 
-def draw(wanted: int, batch_size: int, some: Callable[[int], Drawn]) -> Drawn:
-    """So many instructions with text, `some` (rows) at a time; fewer if the generator has none."""
+def draw(wanted: int, some: Callable[[int], Drawn]) -> Drawn:
+    """So many instructions with text, from `some` (how many); fewer if the generator has none."""
     drawn, fruitless = Drawn(), 0
     while len(drawn.texts) < wanted and fruitless < REDRAWS:
-        batch = some(min(batch_size, wanted - len(drawn.texts)))
+        batch = some(wanted - len(drawn.texts))
         fruitless = 0 if batch.texts else fruitless + 1
         drawn.add(batch)
     return drawn
@@ -111,10 +124,9 @@ def share(count: int, shards: int, shard: int) -> int:
     return count // shards + (shard < count % shards)
 
 
-def part_sizes(count: int, batch_size: int) -> list[int]:
-    """Sizes of a shard's parts: whole batches but for the last."""
-    size = -(-PART // batch_size) * batch_size
-    return [min(size, count - first) for first in range(0, count, size)]
+def part_sizes(count: int) -> list[int]:
+    """Sizes of a shard's parts."""
+    return [min(PART, count - first) for first in range(0, count, PART)]
 
 
 def _kept(context: Context, place: str) -> Drawn | None:

@@ -12,22 +12,30 @@ from palimpsest.api.generator import Lora
 from palimpsest.api.task import ArtifactInput, ModelInput, Output, SampleParameters, Task
 from palimpsest_stage import lora
 from palimpsest_stage.errors import ModelUnsuitable
-from palimpsest_stage.sample import PARTS, REDRAWS, Drawn, draw, part_sizes, share, stop_tokens
+from palimpsest_stage.sample import (
+    PART,
+    PARTS,
+    REDRAWS,
+    Drawn,
+    draw,
+    part_sizes,
+    share,
+    stop_tokens,
+)
 from unit.stage.ground import Ground
 from unit.stage.tiny import tiny_model, tiny_tokenizer
 
-COUNT = 1_300
+COUNT = 2 * PART + 200
 
 
-@given(st.integers(0, 20_000), st.integers(1, 5000), st.integers(1, 16))
-def test_shares_and_parts_are_the_whole(count: int, batch: int, shards: int) -> None:
+@given(st.integers(0, 20_000), st.integers(1, 16))
+def test_shares_and_parts_are_the_whole(count: int, shards: int) -> None:
     shares = [share(count, shards, shard) for shard in range(shards)]
     assert sum(shares) == count
     assert max(shares) - min(shares) <= 1
-    sizes = part_sizes(count, batch)
+    sizes = part_sizes(count)
     assert sum(sizes) == count
-    assert all(size % batch == 0 for size in sizes[:-1])
-    assert all(size > 0 for size in sizes)
+    assert all(0 < size <= PART for size in sizes)
 
 
 def test_what_has_no_text_is_drawn_anew_and_a_generator_of_nothing_ends() -> None:
@@ -38,13 +46,13 @@ def test_what_has_no_text_is_drawn_anew_and_a_generator_of_nothing_ends() -> Non
         # Every other row is empty.
         return Drawn(["text"] * -(-rows // 2), 3 * rows, rows // 2)
 
-    drawn = draw(10, 4, some)
+    drawn = draw(10, some)
     assert len(drawn.texts) == 10
     assert drawn.tokens == 3 * sum(asked)
     assert drawn.empty == sum(asked) - 10
-    assert max(asked) == 4
-    nothing = draw(10, 4, lambda rows: Drawn([], rows, rows))
-    assert (nothing.texts, nothing.empty) == ([], 4 * REDRAWS)
+    assert asked == [10, 5, 2, 1]
+    nothing = draw(10, lambda rows: Drawn([], rows, rows))
+    assert (nothing.texts, nothing.empty) == ([], 10 * REDRAWS)
 
 
 def test_a_stop_token_is_one_token() -> None:
@@ -99,7 +107,7 @@ def test_a_killed_shard_goes_on_where_it_was_and_draws_the_same(
     first.process.send_signal(signal.SIGKILL)
     assert first.wait().code == -signal.SIGKILL
     drawn = {uri: ground.store("root").get(uri) for uri in kept(ground, task)}
-    assert len(drawn) < len(part_sizes(COUNT, 64))
+    assert len(drawn) < len(part_sizes(COUNT))
     # What an attempt kept is what the next one publishes: a mark in it shows.
     place = min(drawn)
     marked = json.loads(drawn[place])
