@@ -7,9 +7,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-
 from bench import admission, ledger, million, sampling, scale, start, training
+from bench.decoding import at_full_length
 from bench.harness import Benchmark, Pair, Survey
 from bench.rates import rate, smollm2
 
@@ -18,36 +17,7 @@ PAIRS, PAIR_TOKENS = 16, 96
 
 
 def _decode(_: ExitStack) -> Pair:
-    from palimpsest_stage.decode import decode, nucleus  # noqa: PLC0415
-
-    model, _ = smollm2()
-    prompt = list(range(10, 20))
-    randomness = torch.Generator().manual_seed(3)
-    choose = nucleus(1.0, 0.95, randomness)
-    # No token ends a row: both sides make the same number of tokens.
-    never: set[int] = set()
-
-    ids = torch.tensor([prompt] * ROWS)
-    return Pair(
-        rate(
-            ROWS * NEW_TOKENS,
-            lambda: list(decode(model, [prompt] * ROWS, NEW_TOKENS, never, choose, ROWS)),
-        ),
-        rate(
-            ROWS * NEW_TOKENS,
-            lambda: model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=0.95,
-                max_new_tokens=NEW_TOKENS,
-                min_new_tokens=NEW_TOKENS,
-                pad_token_id=0,
-            ),
-        ),
-    )
+    return at_full_length(smollm2()[0], list(range(10, 20)), ROWS, NEW_TOKENS)
 
 
 def _fine_tuning(_: ExitStack) -> Pair:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from palimpsest.api.generator import Lora
 from palimpsest.api.task import TrainParameters
-from palimpsest_stage.decode import decode, nucleus
 from palimpsest_stage.dp.noise import SecureGenerator
 from palimpsest_stage.lora import Adapters
 from palimpsest_stage.models import suit_length
@@ -24,6 +23,7 @@ from palimpsest_stage.train import Trainer
 from torch import Tensor
 
 from bench import page, table
+from bench.decoding import at_full_length
 from bench.harness import Benchmark, Measure, Outcome, Pair, Reading, run
 from bench.rates import rate
 from bench.statistics import MIN_PAIRS
@@ -165,32 +165,8 @@ def _step_against(baseline: Callable[[], Callable[[], object]], share: bool) -> 
 
 
 def _decoding(_: ExitStack) -> Pair:
-    model, prompt = _model(), list(range(10, 10 + PROMPT))
-    choose = nucleus(1.0, 0.95, torch.Generator().manual_seed(3))
-    # No token ends a row: both sides make the same number of tokens.
-    never: set[int] = set()
-    ids = torch.tensor([prompt] * ROWS, device=CUDA)
-
-    def theirs() -> None:
-        model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=0.95,
-            max_new_tokens=NEW_TOKENS,
-            min_new_tokens=NEW_TOKENS,
-            pad_token_id=0,
-        )
-
-    return Pair(
-        _rate(
-            ROWS * NEW_TOKENS,
-            lambda: list(decode(model, [prompt] * ROWS, NEW_TOKENS, never, choose, ROWS)),
-        ),
-        _rate(ROWS * NEW_TOKENS, theirs),
-    )
+    prompt = list(range(10, 10 + PROMPT))
+    return at_full_length(_model(), prompt, ROWS, NEW_TOKENS, torch.cuda.synchronize)
 
 
 _STEP = (

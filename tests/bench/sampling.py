@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from bench.decoding import TOP_P, generated
 from bench.harness import Benchmark, Pair
 from bench.rates import counted, smollm2
 
 # Instructions a measurement; rows at once as in the quickstart.
-COUNT, ROWS, LONGEST, TOP_P = 256, 128, 32, 0.95
+COUNT, ROWS, LONGEST = 256, 128, 32
 BATCHES = (32, 64, 128, 256)
 PROMPT = "A question typed into a search engine:"
 # A question ends with its mark: the base model would go on.
@@ -39,18 +40,7 @@ def _theirs(model: Any, prompt: list[int], ends: set[int], rows: int) -> Callabl
     def work() -> int:
         drawn = 0
         for _ in range(COUNT // rows):
-            ids = torch.tensor([prompt] * rows)
-            out = model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=TOP_P,
-                max_new_tokens=LONGEST,
-                eos_token_id=sorted(ends),
-                pad_token_id=0,
-            )[:, len(prompt) :]
+            out = generated(model, prompt, rows, LONGEST, eos_token_id=sorted(ends))
             ended = torch.isin(out, stops)
             first = torch.where(ended.any(1), ended.int().argmax(1) + 1, out.shape[1])
             drawn += int(first.sum())

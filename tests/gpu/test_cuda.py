@@ -16,7 +16,6 @@ from palimpsest_stage.distributed.group import ALONE, Group
 from palimpsest_stage.distributed.process_group import ProcessGroup
 from palimpsest_stage.distributed.world import World
 from palimpsest_stage.dp.noise import SecureGenerator
-from palimpsest_stage.dp.sgd import clipped_sum
 from palimpsest_stage.embed import ROWS, Embedder, embed_all
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
 from palimpsest_stage.histogram import count_votes
@@ -28,7 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from unit.stage.test_decode import ordered
 from unit.stage.test_decode import reference as reference_probabilities
 from unit.stage.test_embed import around, quiet, sentences
-from unit.stage.test_gradients import error, reference, with_adapters
+from unit.stage.test_gradients import error, reference, summed, with_adapters
 from unit.stage.tiny import LAYOUT, examples, tiny_encoder, tiny_model
 from unit.stage.training import parameters
 
@@ -45,10 +44,7 @@ def test_clipped_sum_equals_a_plain_autograd_loop_in_float64(size: int, clip: fl
     model = tiny_model()
     adapters = with_adapters(model)
     model.to(CUDA)
-    total = torch.zeros(adapters.size, dtype=torch.float64, device=CUDA)
-    for batch in micro_batches(rows, LAYOUT, size):
-        total += clipped_sum(per_example_gradients(model, adapters, batch), clip)
-    assert error(total.cpu(), expected) <= 1e-5
+    assert error(summed(model, adapters, rows, size, clip).cpu(), expected) <= 1e-5
 
 
 def wide(precision: str, length: int) -> tuple[Any, Adapters, Layout]:

@@ -63,7 +63,7 @@ def reference(model: Any, adapters: Adapters, rows: list[list[int]], clip: float
 
 
 def summed(model: Any, adapters: Adapters, rows: list[list[int]], size: int, clip: float) -> Tensor:
-    total = torch.zeros(adapters.size, dtype=torch.float64)
+    total = torch.zeros(adapters.size, dtype=torch.float64, device=model.device)
     for batch in micro_batches(rows, LAYOUT, size):
         total += clipped_sum(per_example_gradients(model, adapters, batch), clip)
     return total
