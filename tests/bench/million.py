@@ -3,6 +3,7 @@
 `python -m bench.million SIDE` runs one side in a process of its own and prints JSON: seconds by
 part, and the process's peak memory. The embeddings are drawn (384 numbers, a spectrum that falls as
 sentence encoders' do); making them is no part of the time, holding them is one of the memory.
+`texts` begins with lines of text.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -119,7 +122,35 @@ def bare() -> dict[str, Any]:
     return clock.parts
 
 
-SIDES: dict[str, Callable[[], dict[str, Any]]] = {"stages": stages, "bare": bare}
+def texts() -> dict[str, Any]:
+    """The cluster stage from a million lines on; an encoder of one layer, for its time is no part.
+
+    Whose memory a process holds does not depend on what the embeddings are.
+    """
+    from cluster.parts import minilm, typed_questions  # noqa: PLC0415
+    from palimpsest_stage.cluster import cluster  # noqa: PLC0415
+    from palimpsest_stage.embed import Embedder  # noqa: PLC0415
+    from palimpsest_stage.runtime import Rows, write_rows  # noqa: PLC0415
+    from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: PLC0415
+
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        config = AutoConfig.from_pretrained(minilm().folder, num_hidden_layers=1)
+        AutoModel.from_config(config).save_pretrained(folder / "encoder")
+        AutoTokenizer.from_pretrained(minilm().folder).save_pretrained(folder / "encoder")
+        questions = typed_questions("BoolQ")
+        lines = (
+            {"id": f"0-{number}", "instruction": f"{questions[number % len(questions)]} {number}"}
+            for number in range(POOL)
+        )
+        rows = Rows([write_rows(folder / "pool.jsonl", lines)])
+        embedder, out = Embedder(folder / "encoder"), folder / "out"
+        out.mkdir()
+        cluster(rows, embedder, CLUSTERS, SEED, lambda *_: None, out)
+    return {}
+
+
+SIDES: dict[str, Callable[[], dict[str, Any]]] = {"stages": stages, "bare": bare, "texts": texts}
 
 
 def _run(side: str) -> dict[str, Any]:
@@ -157,7 +188,15 @@ def prepare(_: ExitStack) -> Pair:
                 MEMORY_GOAL,
                 f"peak of the whole process over the {EMBEDDINGS / 1e9:.2f} GB of embeddings; of "
                 f"the last run: {parts}, {last['components']} components",
-            )
+            ),
+            Reading(
+                "cluster-memory",
+                _run("texts")["peak"] / EMBEDDINGS,
+                "of the embeddings",
+                MEMORY_GOAL,
+                f"likewise of the cluster stage alone, from {POOL:,} lines of text to the files "
+                "that it publishes",
+            ),
         ]
 
     return Pair(ours, lambda: _seconds(_run("bare")), readings)

@@ -16,7 +16,7 @@ from palimpsest_stage.distributed.group import ALONE, Group
 from palimpsest_stage.distributed.process_group import ProcessGroup
 from palimpsest_stage.distributed.world import World
 from palimpsest_stage.dp.noise import SecureGenerator
-from palimpsest_stage.embed import ROWS, Embedder, embed_all
+from palimpsest_stage.embed import ROWS, Embedder
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
 from palimpsest_stage.histogram import count_votes
 from palimpsest_stage.lora import Adapters
@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from unit.stage.test_decode import ordered
 from unit.stage.test_decode import reference as reference_probabilities
-from unit.stage.test_embed import around, quiet, sentences
+from unit.stage.test_embed import around, embedded, sentences
 from unit.stage.test_gradients import error, reference, summed, with_adapters
 from unit.stage.tiny import LAYOUT, examples, tiny_encoder, tiny_model
 from unit.stage.training import parameters
@@ -179,9 +179,9 @@ def test_nucleus_sampling_has_the_distribution_of_a_full_sort() -> None:
 def test_an_embedding_is_the_same_bits_whatever_the_company(tmp_path: Path) -> None:
     embedder = Embedder(tiny_encoder(tmp_path / "encoder"))
     subject = "w1 w2 w3 w4"
-    alone = embed_all(embedder, [subject], quiet)[0]
+    alone = embedded(embedder, [subject])[0]
     for company, position in [(sentences(ROWS - 1, 4), ROWS - 1), (sentences(3 * ROWS, 4), 50)]:
         texts = [*company[:position], subject, *company[position:]]
-        assert np.array_equal(embed_all(embedder, texts, quiet)[position], alone)
-    partition = around(embed_all(embedder, sentences(5, 4), quiet))
+        assert np.array_equal(embedded(embedder, texts)[position], alone)
+    partition = around(embedded(embedder, sentences(5, 4)))
     assert sum(count_votes(embedder, partition, sentences(45, 4)).values()) == 45

@@ -1,5 +1,6 @@
 """Stage cluster: k-means over the synthetic pool's embeddings. Sees nothing private."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.clustering.pca import principal, project_in_place
 from palimpsest_stage.embed import Embedder, embed_all
 from palimpsest_stage.errors import InvalidTask
-from palimpsest_stage.runtime import Context, write_json, write_rows
+from palimpsest_stage.runtime import Context, Rows, write_json, write_rows
 
 # Of the variance: distances in the rest are mostly noise, and cost as much.
 VARIANCE = 0.9
@@ -22,34 +23,47 @@ VARIANCE = 0.9
 def run(context: Context, _report: dict[str, Any]) -> None:
     """Publish centroids.safetensors, assignments.jsonl ({id, cluster}) and clusters.json."""
     parameters = context.parameters(ClusterParameters)
-    rows = context.instructions("pool")
-    if len(rows) < parameters.clusters:
+    rows = context.rows("pool")
+    if rows.count < parameters.clusters:
         raise InvalidTask("clusters: more than there are instructions in the pool")
-    embedder = Embedder(context.model("embedder"))
-    texts = [row["instruction"] for row in rows]
-    points = embed_all(embedder, texts, context.progress)
-    partition, assigned = partitioned(points, parameters.clusters, context.seed("cluster"))
+    embedder, out = Embedder(context.model("embedder")), context.folder("out")
+    cluster(rows, embedder, parameters.clusters, context.seed("cluster"), context.progress, out)
+    context.publish({path.name: path for path in out.iterdir()})
 
-    out = context.folder("out")
+
+def cluster(
+    rows: Rows, embedder: Embedder, clusters: int, seed: int, progress: Any, out: Path
+) -> None:
+    """Write the stage's files; of the rows only their embeddings are held in memory."""
+    texts = (row["instruction"] for row in rows)
+    points = embed_all(embedder, texts, rows.count, progress)
+    partition, assigned = partitioned(points, clusters, seed)
     partition.save(out / CENTROIDS)
     write_rows(
         out / "assignments.jsonl",
-        [
+        (
             {"id": row["id"], "cluster": int(cluster)}
             for row, cluster in zip(rows, assigned, strict=True)
-        ],
+        ),
     )
-    sizes = np.bincount(assigned, minlength=parameters.clusters).tolist()
     write_json(
         out / "clusters.json",
         {
-            "clusters": parameters.clusters,
+            "clusters": clusters,
             "dimension": embedder.dimension,
             "components": len(partition.components),
-            "poolSizes": sizes,
+            "poolSizes": np.bincount(assigned, minlength=clusters).tolist(),
+            # Of the centroids along the two main directions: a map for the card.
+            "places": _places(partition),
         },
     )
-    context.publish({path.name: path for path in out.iterdir()})
+
+
+def _places(partition: Partition) -> list[list[float]]:
+    """(x, y) of each centroid; of one height where the pool varies in one direction only."""
+    lacking = max(0, 2 - partition.centroids.shape[1])
+    found = torch.nn.functional.pad(partition.centroids[:, :2], (0, lacking))
+    return [[round(x, 4), round(y, 4)] for x, y in found.tolist()]
 
 
 def partitioned(

@@ -69,12 +69,14 @@ class Embedder:
         return normalised.cpu()
 
 
-def embed_all(embedder: Embedder, texts: list[str], progress: Any) -> NDArray[np.float32]:
-    """Embeddings (texts, dimension) in order; `progress(done, total, unit)` is called along."""
-    out = np.empty((len(texts), embedder.dimension), dtype=np.float32)
+def embed_all(
+    embedder: Embedder, texts: Iterable[str], count: int, progress: Any
+) -> NDArray[np.float32]:
+    """Embeddings (count, dimension) in order; `progress(done, total, unit)` is called along."""
+    out = np.empty((count, embedder.dimension), dtype=np.float32)
     done = 0
     for indices, rows in embedder.batches(embedder.tokens(text) for text in texts):
         out[indices] = rows[: len(indices)].numpy()
         done += len(indices)
-        progress(done, len(texts), "instructions")
+        progress(done, count, "instructions")
     return out

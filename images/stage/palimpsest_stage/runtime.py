@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -218,11 +218,15 @@ class Context:
     def manifest(self, name: str) -> tuple[ArtifactInput, Manifest]:
         """An artifact and its manifest, verified. Raises InputMismatch."""
         artifact = self.input(name, ArtifactInput)
+        return artifact, self.read_manifest(artifact)
+
+    def read_manifest(self, artifact: ArtifactInput) -> Manifest:
+        """An artifact's manifest, verified. Raises InputMismatch."""
         data = verified(self.stores[artifact.store], artifact.uri, artifact.digest)
         try:
-            return artifact, Manifest.model_validate_json(data)
+            return Manifest.model_validate_json(data)
         except ValidationError as error:
-            raise InputMismatch(f"{name}: the manifest cannot be read") from error
+            raise InputMismatch(f"{artifact.uri}: the manifest cannot be read") from error
 
     def file(self, name: str) -> Path:
         """A public file, verified. Raises InputMismatch."""
@@ -233,20 +237,27 @@ class Context:
 
     def instructions(self, *names: str) -> list[dict[str, Any]]:
         """Rows of the inputs called so or `<name>-<index>`, in order. Raises InvalidTask."""
+        return list(self.rows(*names))
+
+    def rows(self, *names: str) -> "Rows":
+        """The same rows, read anew each time one goes over them."""
         given = sorted(
             (name for name in self.task.inputs if name in names or _base(name) in names),
             key=lambda name: (len(name), name),
         )
         if not given:
             raise InvalidTask(f"inputs: one of {', '.join(names)} must be given")
-        return [row for name in given for row in _rows(self.artifact(name))]
+        return Rows([_rows_file(self.artifact(name)) for name in given])
 
     def published(self) -> bool:
         """Whether an attempt has already published the result."""
         return self.output.exists(f"{self.prefix}{MANIFEST}")
 
-    def publish(self, files: Mapping[str, Path]) -> None:
-        """Upload the files, then the manifest; the first manifest wins and is the result."""
+    def publish(self, files: Mapping[str, Path], figures: Mapping[str, int] | None = None) -> None:
+        """Upload the files, then the manifest; the first manifest wins and is the result.
+
+        `figures` stand in the manifest itself, for the operator to tell; never of private data.
+        """
         entries = []
         for name, path in sorted(files.items()):
             place = f"attempts/{self.attempt}/{name}"
@@ -258,6 +269,7 @@ class Context:
             parameters=self.task.parameters,
             inputs=self.task.inputs,
             files=entries,
+            figures=dict(figures or {}),
             charge=self.task.charge.id if self.task.charge else None,
             attempt=self.attempt,
         )
@@ -285,22 +297,42 @@ def write_json(path: Path, value: Any) -> Path:
     return path
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Write JSONL; returns the path."""
-    path.write_bytes(b"".join(canonical_json(row) + b"\n" for row in rows))
+    with path.open("wb") as file:
+        file.writelines(canonical_json(row) + b"\n" for row in rows)
     return path
 
 
 ROWS = ("annotated.jsonl", "selected.jsonl", "instructions.jsonl", "data.jsonl")
 
 
-def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Rows:
+    """Rows that lie in JSONL files: too many, perhaps, to be held in memory."""
+
+    files: list[Path]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for line in self._lines():
+            yield json.loads(line)
+
+    @cached_property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(1 for _ in self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
+        for path in self.files:
+            with path.open("rb") as file:
+                yield from file
+
+
+def _rows_file(folder: Path) -> Path:
     path = next((folder / name for name in ROWS if (folder / name).exists()), None)
     if path is None:
         raise InputMismatch(f"an artifact holds none of {', '.join(ROWS)}")
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+    return path
 
 
 def _base(name: str) -> str:

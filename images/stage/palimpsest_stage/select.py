@@ -39,7 +39,10 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     wanted = apportion(parameters.size, noisy)
     taken = fill(wanted, available, centroids)
     chosen = draw(cluster_of, taken, np.random.default_rng(context.seed("select")))
-    short = int(np.maximum(wanted - available, 0).sum())
+    figures = {"poolShortfall": int(np.maximum(wanted - available, 0).sum())}
+    enough = pool_that_would_do(wanted, available)
+    if enough is not None:
+        figures["poolThatWouldDo"] = enough
     out = context.folder("out")
     rows = [
         {
@@ -55,13 +58,12 @@ def run(context: Context, _report: dict[str, Any]) -> None:
         {
             "size": len(rows),
             "pool": len(pool),
-            "poolShortfall": short,
-            "poolThatWouldDo": pool_that_would_do(wanted, available),
+            **figures,
             "wanted": wanted.tolist(),
             "taken": taken.tolist(),
         },
     )
-    context.publish({path.name: path for path in out.iterdir()})
+    context.publish({path.name: path for path in out.iterdir()}, figures)
 
 
 def apportion(size: int, noisy: Sequence[int]) -> NDArray[np.int64]:

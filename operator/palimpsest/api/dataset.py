@@ -193,6 +193,18 @@ class SyntheticDatasetStatus(CommonStatus):
         "", description="The privacy statement that holds for the data set and all made from it."
     )
     dataset: ArtifactRef | None = Field(None, description="The finished data set.")
+    pool_shortfall: int | None = Field(
+        None,
+        ge=0,
+        description="Instructions that clusters of the pool lacked and their neighbours gave; 0: "
+        "the selection has the histogram's proportions.",
+    )
+    pool_that_would_do: int | None = Field(
+        None,
+        ge=0,
+        description="spec.sampling.count at which nothing would be lacking, at the proportions of "
+        "this pool; absent if a cluster that is asked for is empty in it.",
+    )
     receipt: Annotated[str, StringConstraints(max_length=512)] = Field(
         "", description="URI of the histogram's signed receipt."
     )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from palimpsest.api.common import ArtifactRef, Compute
@@ -35,9 +36,13 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
     last = steps[-1]
     verdict, dataset = last.verdict, None
     card = next((step for step in steps if step.status.name == "card" and step.settled), None)
+    figures = {name: value for step in steps for name, value in step.figures.items()}
+    shortfall, enough = figures.get("poolShortfall"), figures.get("poolThatWouldDo")
     if card:
         # Whether its intermediates are gone by now is no part of that.
-        verdict = Verdict("Ready", "Ready", "The data set is published.")
+        verdict = Verdict(
+            "Ready", "Ready", f"The data set is published.{_lacking(shortfall, enough)}"
+        )
         dataset = card.artifacts[0]
     seconds = observed.dataset.spec.ttl_seconds_after_finished if dataset else None
     ended, due = ttl.finished(observed.jobs, seconds, now)
@@ -55,6 +60,8 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
         share=charge.share if charge else "",
         stages=told,
         dataset=dataset,
+        pool_shortfall=shortfall,
+        pool_that_would_do=enough,
         receipt=next((step.receipt for step in steps if step.receipt), ""),
         guarantee=budgets.guarantee(observed.budget) if observed.budget else "",
         budget=observed.budget.meta.name if observed.budget else "",
@@ -76,6 +83,13 @@ def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
         finalizer=answers_for_spending(observed.meta, last.ledger, charge),
         requeue=due if last.requeue is None else last.requeue,
     )
+
+
+def _lacking(shortfall: int | None, enough: int | None) -> str:
+    if not shortfall:
+        return ""
+    told = f" Its clusters lacked {shortfall} instructions, which their neighbours gave"
+    return f"{told}; spec.sampling.count {enough} would have done." if enough else f"{told}."
 
 
 def stage_names(observed: ObservedDataset) -> list[str]:
@@ -161,13 +175,9 @@ def _walk(
         yield histogram
         if not histogram.settled:
             return
-        select = _public(
-            observed,
-            build.select(pool, cluster.artifacts, histogram.artifacts, resampling.size),
-            None,
-            now,
-        )
-        yield select
+        plan = build.select(pool, cluster.artifacts, histogram.artifacts, resampling.size)
+        select = _public(observed, plan, None, now)
+        yield replace(select, figures=stages.figures(plan, observed.objects))
         if not select.done:
             return
         instructions = select.artifacts

@@ -1,6 +1,7 @@
 """How far a stage is, and what it needs next. Pure; the same for every stage outside custody."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -18,13 +19,16 @@ from .tasks import StagePlan
 
 POLL_SECONDS = 5.0
 RETRY_SECONDS = 30.0
+# Of a figure: what the API server takes is smaller than what JSON can say.
+_MOST = 2**53
 
 
 @dataclass(frozen=True)
 class Step:
     """A stage's part of a plan. `artifacts` is set once the stage is done.
 
-    `receipt` is the URI of the release's receipt, once that is there and sound.
+    `receipt` is the URI of the release's receipt, once that is there and sound; `figures` are what
+    a stage outside custody tells of its result.
     """
 
     status: StageStatus
@@ -33,6 +37,7 @@ class Step:
     ledger: tuple[LedgerAction, ...] = ()
     receipts: tuple[SignReceipt, ...] = ()
     receipt: str = ""
+    figures: Mapping[str, int] = field(default_factory=dict)
     witnesses: tuple[Head, ...] = ()
     relays: tuple[Relay, ...] = ()
     children: tuple[ChildAction, ...] = ()
@@ -68,6 +73,23 @@ def published(plan: StagePlan, objects: Objects) -> Found:
         if answer is not None:
             artifacts.append(ArtifactRef(uri=uri, digest=sha256_digest(answer)))
     return Found(tuple(artifacts), complete=len(artifacts) == len(plan.manifests))
+
+
+def figures(plan: StagePlan, objects: Objects) -> dict[str, int]:
+    """What the stage's manifest tells of its result; none that are no natural numbers.
+
+    A tenant's store may hold anything under a manifest's name.
+    """
+    answer = objects.read(plan.storage, plan.manifests[0])
+    try:
+        told = json.loads(answer)["figures"] if isinstance(answer, bytes) else {}
+        return {
+            name: value
+            for name, value in told.items()
+            if type(value) is int and 0 <= value <= _MOST
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def progress(plan: StagePlan, objects: Objects) -> str:

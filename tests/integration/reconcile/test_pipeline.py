@@ -228,6 +228,10 @@ def test_intermediates_are_deleted_once_the_data_set_is_there_and_never_made_aga
     world.publish(again, {})
     world.end_pods(again, Outcome.COMPLETED)
     world.until("pruned", lambda: stages(world).get("prune") == "Succeeded")
+    status = world.get("synds", "questions", world.tenant)["status"]
+    assert (status["poolShortfall"], status["poolThatWouldDo"]) == (7, 412)
+    ready = next(each for each in status["conditions"] if each["type"] == "Ready")
+    assert "spec.sampling.count 412 would have done" in ready["message"]
 
     # Looked at afresh, by an operator that remembers nothing, without a Job to go by.
     world.kill()

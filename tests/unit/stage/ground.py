@@ -98,8 +98,17 @@ class Ground:
             {name: b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
         )
 
-    def push_artifact(self, files: dict[str, bytes]) -> ArtifactInput:
-        """Files as an earlier stage published them; a place for each content."""
+    def push_artifact(
+        self,
+        files: dict[str, bytes],
+        parameters: Parameters | None = None,
+        inputs: dict[str, Input] | None = None,
+        charge: str | None = None,
+    ) -> ArtifactInput:
+        """Files as an earlier stage published them; a place for each content.
+
+        Stages of the same parameters are shards of one.
+        """
         listed = [
             File(path=f"attempts/1/{name}", digest=sha256_digest(data), size=len(data))
             for name, data in files.items()
@@ -108,10 +117,11 @@ class Ground:
         prefix = f"s3://outputs/artifact-{place}/"
         manifest = Manifest(
             subject=Subject(namespace="team", kind="SyntheticDataset", name="quick"),
-            task="sha256:" + "0" * 64,
-            parameters=SelectParameters(size=1),
-            inputs={},
+            task=sha256_digest(repr(parameters or place).encode()),
+            parameters=parameters or SelectParameters(size=1),
+            inputs=inputs or {},
             files=listed,
+            charge=charge,
             attempt="1",
         )
         told = manifest.model_dump_json(by_alias=True).encode()

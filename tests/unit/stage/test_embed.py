@@ -15,8 +15,8 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
     return Embedder(tiny_encoder(tmp_path_factory.mktemp("model") / "encoder"))
 
 
-def quiet(_done: int, _total: int, _unit: str) -> None:
-    pass
+def embedded(embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
+    return embed_all(embedder, texts, len(texts), lambda *_: None)
 
 
 def around(centroids: NDArray[np.float32]) -> Partition:
@@ -33,7 +33,7 @@ def test_an_embedding_is_the_same_bits_whatever_the_company_and_position(
     embedder: Embedder,
 ) -> None:
     subject = "w1 w2 w3 w4"
-    alone = embed_all(embedder, [subject], quiet)[0]
+    alone = embedded(embedder, [subject])[0]
     for company, position in [
         (sentences(ROWS - 1, 4), 0),
         (sentences(ROWS - 1, 5), ROWS - 1),
@@ -41,12 +41,12 @@ def test_an_embedding_is_the_same_bits_whatever_the_company_and_position(
         (sentences(9, 40), 4),
     ]:
         texts = [*company[:position], subject, *company[position:]]
-        assert np.array_equal(embed_all(embedder, texts, quiet)[position], alone)
+        assert np.array_equal(embedded(embedder, texts)[position], alone)
 
 
 def test_embeddings_are_masked_means_of_unit_length(embedder: Embedder) -> None:
     texts = sentences(3, 7)
-    ours = embed_all(embedder, texts, quiet)
+    ours = embedded(embedder, texts)
     for text, row in zip(texts, ours, strict=True):
         ids = torch.tensor([embedder.tokens(text)])
         plain = embedder._model(ids, torch.ones_like(ids)).last_hidden_state[0].mean(0)
@@ -55,16 +55,16 @@ def test_embeddings_are_masked_means_of_unit_length(embedder: Embedder) -> None:
 
 def test_one_vote_a_record_and_none_for_dummies(embedder: Embedder) -> None:
     texts = [*sentences(45, 4), *sentences(2, 9)]
-    partition = around(embed_all(embedder, sentences(5, 4), quiet))
+    partition = around(embedded(embedder, sentences(5, 4)))
     votes = count_votes(embedder, partition, texts)
     assert sum(votes.values()) == len(texts)
-    nearest = torch.cdist(
-        torch.from_numpy(embed_all(embedder, texts, quiet)), partition.centroids
-    ).argmin(1)
+    nearest = torch.cdist(torch.from_numpy(embedded(embedder, texts)), partition.centroids).argmin(
+        1
+    )
     assert votes == {c: int((nearest == c).sum()) for c in set(nearest.tolist())}
     assert not count_votes(embedder, partition, [])
 
 
 def test_a_record_that_cannot_be_tokenised_votes_for_none(embedder: Embedder) -> None:
-    partition = around(embed_all(embedder, sentences(5, 4), quiet))
+    partition = around(embedded(embedder, sentences(5, 4)))
     assert sum(count_votes(embedder, partition, ["w1 w2", "\ud800", "w3"]).values()) == 2

@@ -77,7 +77,10 @@ def test_what_is_listed_goes_and_manifests_and_what_is_kept_stay(ground: Ground)
     )
     ended = ground.run(card)
     assert ended.outcome == "Completed", ended.said
-    assert json.loads(ground.read(card.output, "card.json"))["poolSizes"] == [1, 1]
+    assert json.loads(ground.read(card.output, "card.json"))["resampling"]["shares"]["pool"] == [
+        0.5,
+        0.5,
+    ]
 
 
 HISTOGRAM = json.dumps({"clusters": 2, "noiseMultiplier": "10", "noisy": [1, 2]}).encode()

@@ -4,16 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from palimpsest.api.generator import Lora
-from palimpsest.api.task import CardParameters
-from palimpsest_stage.card import describe, render
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.lora import Adapters, merge
-from palimpsest_stage.runtime import write_rows
 from palimpsest_stage.sample import share
 from unit.stage.tiny import tiny_model
 
@@ -43,25 +38,6 @@ def test_adapters_of_another_model_are_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     with pytest.raises(ModelUnsuitable):
         merge(tiny_model(hidden=64), tmp_path)
-
-
-def test_the_data_set_loads_with_its_card(tmp_path: Path) -> None:
-    from datasets import load_dataset  # noqa: PLC0415 - 3 s
-
-    rows = [
-        {"id": f"0-{i}", "instruction": f"is <b>{i}</b> | so", "answer": "Yes.", "cluster": i}
-        for i in range(6)
-    ]
-    write_rows(tmp_path / "data.jsonl", rows)
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
-    card = describe(rows, CardParameters(name="tiny", guarantee="(3, 1e-5)-DP"), {}, {})
-    text = render(card, rows)
-    (tmp_path / "README.md").write_text(text, encoding="utf-8")
-    assert load_dataset(str(tmp_path), split="train").to_list() == rows
-    lines = load_dataset("json", data_files=str(tmp_path / "data.jsonl"), split="train")
-    assert lines.to_list() == [dict(sorted(row.items())) for row in rows]
-    assert "(3, 1e-5)-DP" in text
-    assert "<b>" not in text.replace("\\<b\\>", "")
 
 
 def test_shards_share_the_count() -> None:
