@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from demo.report import page
+from demo import page
 
 
 def write(told: Mapping[str, Any], folder: Path) -> None:

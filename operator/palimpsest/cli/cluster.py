@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import click
 import yaml
@@ -11,11 +11,16 @@ from pydantic import ValidationError
 from securesystemslib.signer import SSlibKey
 
 from palimpsest.api import GROUP, VERSION
+from palimpsest.api.alignment import AlignmentRun
 from palimpsest.api.budget import PrivacyBudget
+from palimpsest.api.dataset import SyntheticDataset
+from palimpsest.api.generator import PrivateGenerator
 from palimpsest.receipts.keys import public_key
 
 KEYS_CONFIG_MAP = "palimpsest-receipt-keys"
 _API_SECONDS = 15
+
+R = TypeVar("R", bound=PrivateGenerator | SyntheticDataset | AlignmentRun)
 
 
 class CouldNotCheckError(click.ClickException):
@@ -75,6 +80,36 @@ class Cluster:
                 "--journal to work without a cluster"
             ) from error
         self._custom, self._core = client.CustomObjectsApi(), client.CoreV1Api()
+        self._kubeconfig, self._context = kubeconfig, context
+
+    @property
+    def namespace(self) -> str:
+        """The one that the context names."""
+        from kubernetes.config import ConfigException, list_kube_config_contexts  # noqa: PLC0415
+
+        try:
+            every, active = list_kube_config_contexts(
+                str(self._kubeconfig) if self._kubeconfig else None
+            )
+        except ConfigException:
+            # In a pod there is no file.
+            return "default"
+        chosen = [each for each in every if each["name"] == self._context] or [active]
+        return str(chosen[0]["context"].get("namespace") or "default")
+
+    def resource(self, kind: type[R], namespace: str, name: str) -> R:
+        """A namespaced resource. Raises CouldNotCheckError."""
+        raw = self._ask(
+            f"read {kind.kind} {namespace}/{name}",
+            lambda: self._custom.get_namespaced_custom_object(
+                GROUP, VERSION, namespace, kind.plural, name, _request_timeout=_API_SECONDS
+            ),
+        )
+        try:
+            made = kind.model_validate({"spec": raw.get("spec"), "status": raw.get("status")})
+            return cast(R, made)
+        except ValidationError as error:
+            raise CouldNotCheckError(f"{kind.kind} {namespace}/{name}: {_fields(error)}") from error
 
     def budgets(self, names: Iterable[str]) -> list[Named]:
         """The PrivacyBudgets of these names, or all. Raises CouldNotCheckError."""

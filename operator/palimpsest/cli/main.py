@@ -13,6 +13,7 @@ _COMMANDS = (
     "model",
     "operator",
     "plan",
+    "report",
     "uninstall",
     "verify",
 )

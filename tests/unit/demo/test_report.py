@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
-from demo.report import page, svg
+from demo import page
+from palimpsest.report import svg
 
 
 def test_page_is_self_contained(summary: dict[str, Any]) -> None:

@@ -173,6 +173,6 @@ def test_a_card_of_rows_that_were_neither_resampled_nor_answered() -> None:
     card = describe(rows, CardParameters(name="tiny", guarantee=GUARANTEE), {}, [])
     assert card["resampling"] is None
     assert card["words"]["instruction"]["quartiles"] == [2, 2, 2]
-    text = render(card, rows, {})
+    text = render(card, {})
     assert GUARANTEE in text
     assert "Resampling" not in text

@@ -37,7 +37,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     drawn = plots(card)
     for name, plot in drawn.items():
         (out / name).write_text(plot.svg, encoding="utf-8")
-    (out / "README.md").write_text(render(card, rows, drawn), encoding="utf-8")
+    (out / "README.md").write_text(render(card, drawn), encoding="utf-8")
     context.publish({path.name: path for path in out.iterdir()})
 
 

@@ -13,6 +13,7 @@ from palimpsest_stage.card.lineage import Made
 from palimpsest_stage.select import consistent
 
 LONGEST_N_GRAM, N_GRAMS = 3, 10
+EXAMPLES = 5
 # Rows whose n-grams are counted: they come in random order, and more would take memory alone.
 COUNTED = 100_000
 # Parameters that the card states elsewhere, or that say nothing about the data.
@@ -44,6 +45,9 @@ def describe(
         "resampling": _resampling(rows, extra["clusters"], extra["histogram"])
         if extra.keys() >= {"clusters", "histogram"}
         else None,
+        "examples": [
+            {name: row[name] for name in texts if row.get(name)} for row in rows[:EXAMPLES]
+        ],
         "stages": [_stage(one) for one in made],
     }
 

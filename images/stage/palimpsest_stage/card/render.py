@@ -7,12 +7,11 @@ import yaml
 
 from palimpsest_stage.card.charts import Plot
 
-EXAMPLES = 5
 # A system prompt is longer than a cell of a table should be.
 _LONGEST_SETTING = 120
 
 
-def render(card: dict[str, Any], rows: list[dict[str, Any]], drawn: Mapping[str, Plot]) -> str:
+def render(card: dict[str, Any], drawn: Mapping[str, Plot]) -> str:
     """With Hugging Face's front matter; the plots lie beside it."""
     front = {
         "pretty_name": card["name"],
@@ -77,7 +76,7 @@ def render(card: dict[str, Any], rows: list[dict[str, Any]], drawn: Mapping[str,
         lines += [f"| {one['stage']} | {_settings(one['settings'])} |" for one in card["stages"]]
         lines.append("")
     lines += ["## Examples", ""]
-    for row in rows[:EXAMPLES]:
+    for row in card["examples"]:
         lines.append(f"- {_plain(row['instruction'])}")
         if row.get("answer"):
             lines.append(f"  - {_plain(row['answer'])}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 WIDTH = 640
 
@@ -34,93 +35,90 @@ def _figure(width: float, height: float, body: Sequence[str], title: str) -> str
     )
 
 
+_PRIVATE = ("records", "train", "histogram")
+_ORDER = ("records", "train", "sample", "cluster", "histogram", "select", "annotate", "card")
+_ALIGNED = ("sft", "dpo", "rlhf")
+_TITLES = {"records": "private records"}
+_STEP, _WIDE, _HIGH, _TOPS = 134.0, 120.0, 62.0, (44.0, 196.0)
+
+
 def lineage(details: Mapping[str, tuple[str, ...]]) -> str:
-    """Which stage reads what; `details` maps a stage to the lines under its name."""
-    step, wide, high, tops = 134.0, 120.0, 62.0, (44.0, 196.0)
-    places = [
-        ("records", 0.0, 0, "private"),
-        ("train", 1.0, 0, "private"),
-        ("sample", 2.0, 1, "public"),
-        ("cluster", 3.0, 1, "public"),
-        ("histogram", 4.0, 0, "private"),
-        ("select", 5.0, 1, "public"),
-        ("annotate", 6.0, 1, "public"),
-        ("card", 7.0, 1, "public"),
-        ("sft", 8.0, 1, "public"),
-    ]
-    titles = {"records": "private records"}
+    """Which stage reads what; `details` maps each stage there is to the lines under its name."""
+    names = [name for name in (*_ORDER, *_ALIGNED) if name in details or name == "records"]
     boxes = {
-        name: Box(column, lane, titles.get(name, name), details.get(name, ()), style)
-        for name, column, lane, style in places
+        name: Box(
+            column,
+            0 if name in _PRIVATE else 1,
+            _TITLES.get(name, name),
+            details.get(name, ()),
+            "private" if name in _PRIVATE else "public",
+        )
+        for column, name in enumerate(names)
     }
-    total = 9 * step + 20
+    total = len(names) * _STEP + 20
     body = [
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" class="tip"/></marker></defs>',
         f'<rect x="4" y="8" width="{total - 8:.0f}" height="118" rx="10" class="lane private"/>',
-        f'<rect x="4" y="160" width="{total - 8:.0f}" height="118" rx="10" class="lane"/>',
         _text(16, 28, "custodian\u2019s namespace: may read private records", "lane-name"),
-        _text(16, 180, "tenant\u2019s namespace: reads releases only", "lane-name"),
     ]
-
-    def left(name: str) -> float:
-        return 14 + boxes[name].column * step
-
-    def middle(name: str) -> float:
-        return left(name) + wide / 2
-
-    def top(name: str) -> float:
-        return tops[boxes[name].lane]
-
-    def arrow(path: str, style: str = "") -> None:
-        body.append(f'<path d="{path}" class="arrow {style}" marker-end="url(#tip)"/>')
-
-    def across(start: str, end: str, style: str = "") -> None:
-        y = top(start) + high / 2
-        arrow(f"M{left(start) + wide:.0f} {y:.0f}H{left(end) - 2:.0f}", style)
-
-    across("records", "train", "secret")
-    for start, end in (
-        ("sample", "cluster"),
-        ("select", "annotate"),
-        ("annotate", "card"),
-        ("card", "sft"),
-    ):
-        across(start, end)
-    y = top("records") + high + 12
-    foot, reach = top("records") + high, middle("histogram") - 26
-    arrow(f"M{middle('records'):.0f} {foot:.0f}V{y:.0f}H{reach:.0f}V{foot + 2:.0f}", "secret")
-    for start, end, shift in (
-        ("train", "sample", 0.0),
-        ("cluster", "histogram", -10.0),
-        ("histogram", "select", 0.0),
-    ):
-        down = boxes[start].lane == 0
-        begin = top(start) + (high if down else 0)
-        finish = top(end) + (-2 if down else high + 2)
-        half = 160.0 - 8
-        x = middle(start) + (34 if down else 0)
-        arrow(
-            f"M{x:.0f} {begin:.0f}V{half:.0f}H{middle(end) + shift:.0f}V{finish:.0f}",
-            "release" if down else "",
-        )
-        if down:
-            body.append(_text((x + middle(end)) / 2, half - 5, "DP release", "note", "middle"))
-    low = top("sample") + high + 10
-    arrow(
-        f"M{middle('sample'):.0f} {top('sample') + high:.0f}V{low:.0f}H{middle('select'):.0f}"
-        f"V{top('select') + high + 2:.0f}"
-    )
-    for name, box in boxes.items():
-        x, y = left(name), top(name)
+    height = 132.0
+    if any(box.lane for box in boxes.values()):
+        height = 286.0
+        body += [
+            f'<rect x="4" y="160" width="{total - 8:.0f}" height="118" rx="10" class="lane"/>',
+            _text(16, 180, "tenant\u2019s namespace: reads releases only", "lane-name"),
+        ]
+    for start, end, style in _edges(names):
+        body += _arrow(boxes[start], boxes[end], style)
+    for box in boxes.values():
+        x, y = _left(box), _TOPS[box.lane]
         body.append(
-            f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{high:.0f}" rx="7" '
+            f'<rect x="{x:.0f}" y="{y:.0f}" width="{_WIDE:.0f}" height="{_HIGH:.0f}" rx="7" '
             f'class="box {box.style}"/>'
         )
-        body.append(_text(x + wide / 2, y + 20, box.title, "box-title", "middle"))
+        body.append(_text(x + _WIDE / 2, y + 20, box.title, "box-title", "middle"))
         for index, line in enumerate(box.lines[:2]):
-            body.append(_text(x + wide / 2, y + 37 + 14 * index, line, "note", "middle"))
-    return _figure(total, 286, body, "Lineage of the pipeline")
+            body.append(_text(x + _WIDE / 2, y + 37 + 14 * index, line, "note", "middle"))
+    return _figure(total, height, body, "Lineage of the pipeline")
+
+
+def _edges(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """What reads what among the stages there are: (from, to, style)."""
+    public = [name for name in names if name not in _PRIVATE and name != "cluster"]
+    edges = [
+        ("records", "train", "secret"),
+        ("records", "histogram", "secret"),
+        ("train", "sample", "release"),
+        ("sample", "cluster", ""),
+        ("cluster", "histogram", ""),
+        ("histogram", "select", "release"),
+        *((start, end, "") for start, end in pairwise(public)),
+    ]
+    return [edge for edge in edges if edge[0] in names and edge[1] in names]
+
+
+def _left(box: Box) -> float:
+    return 14 + box.column * _STEP
+
+
+def _arrow(start: Box, end: Box, style: str) -> list[str]:
+    """Straight to a neighbour, below what stands between, or by an elbow to the other lane."""
+    middle, goal = _left(start) + _WIDE / 2, _left(end) + _WIDE / 2
+    top, foot = _TOPS[start.lane], _TOPS[start.lane] + _HIGH
+    words: list[str] = []
+    if start.lane == end.lane and end.column == start.column + 1:
+        path = f"M{_left(start) + _WIDE:.0f} {top + _HIGH / 2:.0f}H{_left(end) - 2:.0f}"
+    elif start.lane == end.lane:
+        low, reach = foot + 11, goal - 26
+        path = f"M{middle:.0f} {foot:.0f}V{low:.0f}H{reach:.0f}V{foot + 2:.0f}"
+    elif start.lane == 0:
+        x, half = middle + 34, 152
+        path = f"M{x:.0f} {foot:.0f}V{half}H{goal:.0f}V{_TOPS[1] - 2:.0f}"
+        words.append(_text((x + goal) / 2, half - 5, "DP release", "note", "middle"))
+    else:
+        path = f"M{middle:.0f} {top:.0f}V152H{goal - 10:.0f}V{_TOPS[0] + _HIGH + 2:.0f}"
+    return [f'<path d="{path}" class="arrow {style}" marker-end="url(#tip)"/>', *words]
 
 
 def shares(parts: Sequence[tuple[str, float, str]]) -> str:

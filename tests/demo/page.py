@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
-from pathlib import Path
 from typing import Any
 
-from demo.report import svg
-
-_STYLE = (Path(__file__).parent / "style.css").read_text()
+from palimpsest.report import svg
+from palimpsest.report.page import document, percent, table, tiles
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -23,21 +21,11 @@ def render(summary: Mapping[str, Any]) -> str:
         _section("The aligned model", _answers(summary)),
         _section("How it was checked", _checks(summary)),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>Palimpsest: {escape(summary['budget']['name'])}</title>"
-        f"<style>{_STYLE}</style></head><body><main>{''.join(sections)}</main></body></html>\n"
-    )
+    return document(summary["budget"]["name"], "".join(sections))
 
 
 def _section(title: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}"
 
 
 def _minutes(seconds: float) -> str:
@@ -52,7 +40,7 @@ def _head(summary: Mapping[str, Any]) -> str:
             f"({budget['epsilon']}, {budget['delta']})",
             "(epsilon, delta) that hold for everything ever released",
         ),
-        (_percent(spent), "of the budget\u2019s gate is spent"),
+        (percent(spent), "of the budget\u2019s gate is spent"),
         (
             f"{quality['nll']['base']:.2f} \u2192 {quality['nll']['generator']:.2f}",
             "nats a token on held-out public questions, before and after DP-SGD",
@@ -67,14 +55,10 @@ def _head(summary: Mapping[str, Any]) -> str:
             "from the first Job\u2019s start to the last\u2019s end",
         ),
     ]
-    tiles = "".join(
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
-        for value, label in cards
-    )
     return (
         "<header><h1>Palimpsest</h1><p>Private instructions in; differentially private synthetic "
         "instructions out; a model aligned on those alone.</p>"
-        f"<div class=tiles>{tiles}</div></header>"
+        f"{tiles(cards)}</header>"
     )
 
 
@@ -111,14 +95,14 @@ def _budget(summary: Mapping[str, Any]) -> str:
             charge["mechanism"],
             charge["state"],
             str(charge["steps"]),
-            _percent(charge["share"]),
+            percent(charge["share"]),
         )
         for charge in journal["charges"]
     ]
-    table = _table(("resource", "stage", "mechanism", "state", "steps", "share"), rows)
+    charges = table(("resource", "stage", "mechanism", "state", "steps", "share"), rows)
     return (
         svg.shares([*parts, ("left", left, "rest")])
-        + table
+        + charges
         + f"<p>{escape(budget['guarantee'])} The gate is a R\u00e9nyi filter at order "
         f"{journal['order']}: shares add up, epsilons do not. Spent so far, if the charges\u2019 "
         "parameters were chosen without seeing earlier releases: epsilon "
@@ -192,7 +176,7 @@ def _answers(summary: Mapping[str, Any]) -> str:
     rows = [(a["instruction"], a["before"], a["after"]) for a in quality["answers"]]
     curve = quality["loss"]
     drawn = svg.line(curve, "steps", "loss of an answer\u2019s token, nats") if curve else ""
-    return _table(("question", "before", "after"), rows) + (
+    return table(("question", "before", "after"), rows) + (
         f"<h3>Fine-tuning on the synthetic answers</h3>{drawn}" if drawn else ""
     )
 
@@ -215,15 +199,5 @@ def _checks(summary: Mapping[str, Any]) -> str:
         "<ul>"
         + "".join(f"<li>{escape(fact)}</li>" for fact in facts)
         + "</ul>"
-        + _table(("phase", "time"), rows)
-    )
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return (
-        f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+        + table(("phase", "time"), rows)
     )

@@ -1,1 +1,0 @@
-"""The demo's report: one HTML file that needs nothing else."""
