@@ -1,34 +1,109 @@
-"""Stage annotate: answer each instruction with a model under a public system prompt."""
+"""Stage annotate: answer each instruction under a public system prompt.
 
+A model that the pod runs answers, or an endpoint that it asks. Answers are kept in the output: a
+pod that follows a killed one has what is missing answered and no more.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from palimpsest.api.task import AnnotateParameters
+from palimpsest.api.task import AnnotateParameters, EndpointAccess, EndpointInput
 
-from palimpsest_stage.decode import decode, greedy
-from palimpsest_stage.errors import ModelUnsuitable
-from palimpsest_stage.models import load_causal
-from palimpsest_stage.runtime import Context, write_rows
+from palimpsest_stage.answers.finish import finish_of
+from palimpsest_stage.answers.kept import Answer, Answered, Keeper, Part, recall
+from palimpsest_stage.errors import Interrupted, ModelUnsuitable
+from palimpsest_stage.parts import PART, Parts
+from palimpsest_stage.runtime import Context, write_json, write_rows
+
+Rows = Sequence[dict[str, Any]]
 
 
 def run(context: Context, _report: dict[str, Any]) -> None:
-    """Publish annotated.jsonl: the input's rows with an `answer` each."""
-    parameters = context.parameters(AnnotateParameters)
+    """Publish annotated.jsonl, the input's rows with answers, and annotation.json."""
+    parameters, endpoint = context.parameters(AnnotateParameters), context.task.endpoint
     rows = context.instructions("selected", "pool")
+    parts, answered = Parts(context), Answered(len(rows), parameters.answers)
+    if endpoint:
+        _ask(context, endpoint, parameters, rows, parts, answered)
+    else:
+        _generate(context, parameters, rows, parts, answered)
+    out = context.folder("out")
+    write_rows(out / "annotated.jsonl", answered.rows(rows))
+    report = answered.report(endpoint.prices if endpoint else None)
+    write_json(out / "annotation.json", {"instructions": len(rows), **report})
+    context.publish({path.name: path for path in out.iterdir()})
+    parts.forget()
+
+
+def _ask(
+    context: Context,
+    endpoint: EndpointAccess,
+    parameters: AnnotateParameters,
+    rows: Rows,
+    parts: Parts,
+    answered: Answered,
+) -> None:
+    """Ask the endpoint for what is missing."""
+    # Only here: what speaks HTTP is of no use to a pod that runs a model.
+    from palimpsest_stage.answers.asking import Asking, Mailbox, Question  # noqa: PLC0415
+    from palimpsest_stage.answers.endpoint import Endpoint  # noqa: PLC0415
+
+    recall(parts, answered)
+    asked = context.input("endpoint", EndpointInput)
+    server = Endpoint(asked, endpoint, parameters, context.stores.credentials)
+    questions = [Question(place, rows[place.row]["instruction"]) for place in answered.missing()]
+    mailbox = Mailbox(lambda tell: Asking(server, endpoint, answered.any_taken, tell))
+    keeper = Keeper(parts, context.attempt, answered)
+    try:
+        for part in mailbox.ask(questions):
+            keeper.keep(part)
+            context.progress(answered.done, answered.wanted, "answers", answered.tokens)
+    except Interrupted:
+        keeper.keep(mailbox.rest())
+        raise
+
+
+def _generate(
+    context: Context, parameters: AnnotateParameters, rows: Rows, parts: Parts, answered: Answered
+) -> None:
+    """Have the model answer, in parts, those that no earlier attempt kept."""
+    # Only here: a pod that asks an endpoint needs no torch.
+    import torch  # noqa: PLC0415
+
+    from palimpsest_stage.decode import greedy, nucleus  # noqa: PLC0415
+    from palimpsest_stage.models import load_causal  # noqa: PLC0415
+
     model, tokenizer = load_causal(context.model("model"), "bfloat16", parameters.chat_template)
-    answers = answer(
-        model,
-        tokenizer,
-        [row["instruction"] for row in rows],
-        parameters.system_prompt,
-        parameters.max_new_tokens,
-        parameters.batch_size,
-        context.progress,
-    )
-    path = write_rows(
-        context.folder("out") / "annotated.jsonl",
-        [row | {"answer": text} for row, text in zip(rows, answers, strict=True)],
-    )
-    context.publish({path.name: path})
+    size = max(1, PART // parameters.answers)
+    for number, first in enumerate(range(0, len(rows), size)):
+        name, some = f"{number:06d}", range(first, min(first + size, len(rows)))
+        answered.add(Part.parse(parts.read(name)))
+        if not answered.missing(some):
+            continue
+        choose: Callable[[Any], Any] = greedy
+        if parameters.temperature:
+            randomness = torch.Generator().manual_seed(context.seed(f"annotate/{number}"))
+            choose = nucleus(float(parameters.temperature), float(parameters.top_p), randomness)
+        prompts = [
+            chat_prompt(tokenizer, rows[row]["instruction"], parameters.system_prompt)
+            for row in some
+            for _ in range(parameters.answers)
+        ]
+        found = replies(
+            model, tokenizer, prompts, parameters.max_new_tokens, choose, parameters.batch_size
+        )
+        part, tokens = Part(), answered.tokens
+        for place, ids in found:
+            row, index = some[place // parameters.answers], place % parameters.answers
+            text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            finish = finish_of(text, cut=len(ids) == parameters.max_new_tokens)
+            part.answers.append(Answer(row, index, text, finish, len(prompts[place]), len(ids)))
+            tokens += len(ids)
+            done = answered.done + len(part.answers)
+            context.progress(done, answered.wanted, "answers", tokens)
+        parts.write(name, part.document)
+        answered.add(part)
+    context.progress(answered.done, answered.wanted, "answers", answered.tokens)
 
 
 def chat_prompt(tokenizer: Any, instruction: str, system_prompt: str) -> list[int]:
@@ -43,6 +118,25 @@ def chat_prompt(tokenizer: Any, instruction: str, system_prompt: str) -> list[in
     return ids
 
 
+def replies(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    new_tokens: int,
+    choose: Callable[[Any], Any],
+    batch_size: int,
+) -> Iterator[tuple[int, list[int]]]:
+    """(a prompt's number, the tokens of its reply) of every prompt, as they end."""
+    from palimpsest_stage.decode import decode  # noqa: PLC0415 - torch
+
+    # Alike in length together: less padding.
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    sorted_prompts = [prompts[index] for index in order]
+    ends = {tokenizer.eos_token_id}
+    for place, ids in decode(model, sorted_prompts, new_tokens, ends, choose, batch_size):
+        yield order[place], ids
+
+
 def answer(
     model: Any,
     tokenizer: Any,
@@ -53,13 +147,12 @@ def answer(
     progress: Any,
 ) -> list[str]:
     """Greedy answers, in the instructions' order."""
+    from palimpsest_stage.decode import greedy  # noqa: PLC0415 - torch
+
     prompts = [chat_prompt(tokenizer, text, system_prompt) for text in instructions]
-    # Alike in length together: less padding.
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     answers = [""] * len(prompts)
-    ends, sorted_prompts = {tokenizer.eos_token_id}, [prompts[index] for index in order]
-    found = decode(model, sorted_prompts, new_tokens, ends, greedy, batch_size)
+    found = replies(model, tokenizer, prompts, new_tokens, greedy, batch_size)
     for done, (place, ids) in enumerate(found, start=1):
-        answers[order[place]] = tokenizer.decode(ids, skip_special_tokens=True).strip()
-        progress(done, len(order), "answers")
+        answers[place] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+        progress(done, len(prompts), "answers")
     return answers

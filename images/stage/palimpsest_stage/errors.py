@@ -1,5 +1,7 @@
 """Failures that a stage turns into one outcome of the closed set."""
 
+from palimpsest.api.outcomes import Outcome
+
 
 class Interrupted(BaseException):
     """SIGTERM arrived. Not an Exception: no handler on the way may take it for a record's fault."""
@@ -31,6 +33,14 @@ class AuditFailed(StageError):  # noqa: N818 - named as the outcome is
 
 class DatasetUnsuitable(StageError):  # noqa: N818 - an outcome, named as it is told
     """A public data set holds no example that can be learnt from."""
+
+
+class EndpointFailed(StageError):  # noqa: N818 - an event, named as it is told
+    """An annotating endpoint answers no more, or not so that asking again would help."""
+
+    def __init__(self, outcome: Outcome, seen: str) -> None:
+        super().__init__(f"{outcome.value}: {seen}")
+        self.outcome = outcome
 
 
 class PeerLost(StageError):  # noqa: N818 - an event, named as it is told

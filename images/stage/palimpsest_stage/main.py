@@ -20,6 +20,7 @@ from palimpsest.api.task import (
     TASK_VARIABLE,
     ChargeRef,
     ClaimModelInput,
+    EndpointInput,
     HubModelInput,
     PrivateInput,
     Task,
@@ -35,6 +36,7 @@ from palimpsest_stage.errors import (
     AuditFailed,
     ChargeRefused,
     DatasetUnsuitable,
+    EndpointFailed,
     InputMismatch,
     Interrupted,
     InvalidTask,
@@ -155,6 +157,9 @@ def parse_task(text: str) -> Task:
     elsewhere = [
         one for one in task.inputs.values() if isinstance(one, HubModelInput | ClaimModelInput)
     ]
+    asked = any(isinstance(one, EndpointInput) for one in task.inputs.values())
+    if asked != (task.endpoint is not None) or (asked and task.parameters.stage != "annotate"):
+        raise InvalidTask("an endpoint and the way to ask it belong together, and to annotate")
     if private and elsewhere:
         raise InvalidTask("beside private input no model comes from a hub or a claim")
     if task.charge and any(one.uri != task.charge.journal for one in private):
@@ -164,6 +169,8 @@ def parse_task(text: str) -> Task:
 
 def classify(error: BaseException) -> Outcome:
     """The outcome of the closed set that an error is."""
+    if isinstance(error, EndpointFailed):
+        return error.outcome
     for kinds, outcome in _OUTCOMES:
         if isinstance(error, kinds):
             return outcome

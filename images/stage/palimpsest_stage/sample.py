@@ -12,20 +12,16 @@ from typing import Any
 
 import torch
 from palimpsest.api.task import SampleParameters
-from palimpsest.storage import AccessDenied, NotFound
 
 from palimpsest_stage import lora
 from palimpsest_stage.decode import decode, nucleus
 from palimpsest_stage.errors import InputMismatch, ModelUnsuitable
 from palimpsest_stage.models import load_causal
+from palimpsest_stage.parts import Parts, part_sizes
 from palimpsest_stage.runtime import Context, write_json, write_rows
 from palimpsest_stage.text import layout
 
 GENERATOR = "generator.json"
-# Instructions in a part, which may be lost with a pod. The last rows of a part are not replaced: a
-# longer one keeps the processor busier.
-PART = 1024
-PARTS = "attempts/parts/"
 # Instructions without text are drawn anew until so many rounds of it bring none, then left out.
 # Duplicates stay: removing them would bend the distribution that the histogram is to correct.
 REDRAWS = 8
@@ -59,7 +55,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     shape = layout(tokenizer, prompt, model.config.max_position_embeddings)
     ends = {shape.end, *stop_tokens(tokenizer, parameters.stop_tokens)}
     wanted = share(parameters.count, parameters.shards, context.shard)
-    drawn = Drawn()
+    drawn, parts = Drawn(), Parts(context)
 
     def some(randomness: torch.Generator, rows: int) -> Drawn:
         choose = nucleus(
@@ -82,18 +78,17 @@ def run(context: Context, _report: dict[str, Any]) -> None:
         kept = [text for text in texts if text]
         return Drawn(kept, sum(map(len, ids)), len(texts) - len(kept))
 
-    sizes = part_sizes(wanted)
-    for number, size in enumerate(sizes):
-        place = f"{context.prefix}{PARTS}{number:06d}.json"
-        part = _kept(context, place)
+    for number, size in enumerate(part_sizes(wanted)):
+        name = f"{number:06d}"
+        part = _kept(parts, name)
         if part is None:
             randomness = torch.Generator().manual_seed(context.seed(f"sample/{number}"))
             part = draw(size, partial(some, randomness))
-            context.output.put(place, json.dumps(asdict(part)).encode())
+            parts.write(name, asdict(part))
         drawn.add(part)
         context.progress(len(drawn.texts), wanted, "instructions", drawn.tokens)
     _publish(context, drawn)
-    _forget(context, len(sizes))
+    parts.forget()
 
 
 def draw(wanted: int, some: Callable[[int], Drawn]) -> Drawn:
@@ -124,16 +119,11 @@ def share(count: int, shards: int, shard: int) -> int:
     return count // shards + (shard < count % shards)
 
 
-def part_sizes(count: int) -> list[int]:
-    """Sizes of a shard's parts."""
-    return [min(PART, count - first) for first in range(0, count, PART)]
-
-
-def _kept(context: Context, place: str) -> Drawn | None:
+def _kept(parts: Parts, name: str) -> Drawn | None:
     """A part that an earlier attempt drew; None if there is none that can be read."""
     try:
-        return Drawn(**json.loads(context.output.get(place)))
-    except (NotFound, ValueError, TypeError):
+        return Drawn(**parts.read(name))
+    except TypeError:
         return None
 
 
@@ -152,12 +142,3 @@ def _publish(context: Context, drawn: Drawn) -> None:
     }
     write_json(out / "sampling.json", summary)
     context.publish({path.name: path for path in out.iterdir()})
-
-
-def _forget(context: Context, parts: int) -> None:
-    """Delete the parts. Who may not delete keeps them: they are as public as the pool."""
-    try:
-        for number in range(parts):
-            context.output.delete(f"{context.prefix}{PARTS}{number:06d}.json")
-    except AccessDenied:
-        pass

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from palimpsest_stage.annotate import answer
+from palimpsest_stage.answers.finish import usable
 from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch
 from palimpsest_stage.models import load_causal, suit_length
 from palimpsest_stage.runtime import Context, write_json
@@ -23,9 +24,9 @@ IGNORED = -100
 def run(context: Context, _report: dict[str, Any]) -> None:
     """Publish the merged model in Hugging Face's layout, README.md, training and evaluation."""
     parameters = context.parameters(SftParameters)
-    rows = [row for row in context.instructions("dataset") if row.get("answer")]
+    rows, left_out = usable(context.instructions("dataset"))
     if not rows:
-        raise DatasetUnsuitable("no row has an answer")
+        raise DatasetUnsuitable("no row has an answer that can be learnt from")
     prompts = read_prompts(context, parameters.evaluation_count)
     model, tokenizer = load_causal(context.model("base"), "bfloat16", parameters.chat_template)
     before = _answers(model, tokenizer, prompts)
@@ -42,7 +43,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
         for prompt, old, new in zip(prompts, before, after, strict=True)
     ]
     write_json(out / "evaluation.json", {"prompts": evaluation})
-    write_json(out / "training.json", {"rows": len(rows), "loss": curve})
+    write_json(out / "training.json", {"rows": len(rows), "rowsLeftOut": left_out, "loss": curve})
     (out / "README.md").write_text(
         render(context.task.subject.name, parameters, len(rows), evaluation), encoding="utf-8"
     )

@@ -4,11 +4,11 @@ import ssl
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 
@@ -55,12 +55,23 @@ Audience = Annotated[
         }
     ),
 ]
+
+
+def _certificates_parse(pem: str) -> str:
+    try:
+        ssl.create_default_context(cadata=pem)
+    except ssl.SSLError as error:
+        raise ValueError("no certificate that can be read; give PEM") from error
+    return pem
+
+
 CaBundle = Annotated[
     str,
     StringConstraints(pattern=_CERTIFICATE, max_length=16384),
     said(
         _CERTIFICATE, "must be PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----"
     ),
+    AfterValidator(_certificates_parse),
 ]
 Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$", max_length=253)]
 
@@ -193,16 +204,6 @@ class Storage(ApiModel):
         max_length=16,
         description="Where the stages' NetworkPolicy lets pods reach this store.",
     )
-
-    @field_validator("ca_bundle")
-    @classmethod
-    def _certificates_parse(cls, pem: str | None) -> str | None:
-        if pem is not None:
-            try:
-                ssl.create_default_context(cadata=pem)
-            except ssl.SSLError as error:
-                raise ValueError("no certificate that can be read; give PEM") from error
-        return pem
 
 
 class Location(ApiModel):

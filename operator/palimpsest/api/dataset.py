@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from .annotation import Annotation
 from .base import ApiModel, PositiveDecimal, UnitDecimal
 from .common import (
     TTL_DESCRIPTION,
@@ -21,7 +22,6 @@ from .common import (
     list_map,
     rule,
 )
-from .models import PublicModel
 
 MOST_CLUSTERS = 10_000
 
@@ -71,21 +71,6 @@ class Resampling(ApiModel):
         "10", description="Standard deviation of the discrete Gaussian noise on each count."
     )
     embedder: ModelRef = Field(description="Sentence embedder; one of the budget's models.")
-
-
-class Annotation(ApiModel):
-    """A model that answers the selected instructions."""
-
-    model: PublicModel = Field(description="Causal language model that answers.")
-    system_prompt: Annotated[str, StringConstraints(max_length=2048)] = Field(
-        "", description="Public instructions to the annotating model."
-    )
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
-        32, description="Tokens of an answer at most."
-    )
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
-        64, description="Instructions answered at once."
-    )
 
 
 class StageCompute(ApiModel):

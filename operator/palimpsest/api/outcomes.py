@@ -22,12 +22,25 @@ class Outcome(StrEnum):
     DATASET_UNSUITABLE = "DatasetUnsuitable"
     OUT_OF_RESOURCES = "OutOfResources"
     AUDIT_FAILED = "AuditFailed"
+    ENDPOINT_ACCESS_DENIED = "EndpointAccessDenied"
+    ENDPOINT_NOT_FOUND = "EndpointNotFound"
+    ENDPOINT_REFUSED = "EndpointRefused"
+    ENDPOINT_UNREACHABLE = "EndpointUnreachable"
+    ENDPOINT_TIMED_OUT = "EndpointTimedOut"
+    ENDPOINT_FAILING = "EndpointFailing"
+    ENDPOINT_RATE_LIMITED = "EndpointRateLimited"
+    ENDPOINT_GARBLED = "EndpointGarbled"
     INTERNAL_ERROR = "InternalError"
 
     @property
     def of_the_program(self) -> bool:
         """Whether the program, its inputs or its charge ended it, and not what passes."""
         return EXIT_CODES[self] not in (0, RETRYABLE_EXIT_CODE)
+
+    @property
+    def of_the_endpoint(self) -> bool:
+        """Whether what an annotating endpoint did ended it."""
+        return self.value.startswith("Endpoint")
 
 
 EXIT_CODES: dict[Outcome, int] = {
@@ -43,6 +56,15 @@ EXIT_CODES: dict[Outcome, int] = {
     Outcome.ACCESS_DENIED: 77,
     Outcome.CHARGE_REFUSED: 78,
     Outcome.AUDIT_FAILED: 79,
+    # Each ends its Job at once: the condition says what the endpoint does, and the operator waits.
+    Outcome.ENDPOINT_ACCESS_DENIED: 80,
+    Outcome.ENDPOINT_NOT_FOUND: 81,
+    Outcome.ENDPOINT_REFUSED: 82,
+    Outcome.ENDPOINT_UNREACHABLE: 83,
+    Outcome.ENDPOINT_TIMED_OUT: 84,
+    Outcome.ENDPOINT_FAILING: 85,
+    Outcome.ENDPOINT_RATE_LIMITED: 86,
+    Outcome.ENDPOINT_GARBLED: 87,
     Outcome.INTERNAL_ERROR: 70,
 }
 RETRYABLE_EXIT_CODE = 75
@@ -70,13 +92,48 @@ MESSAGES: dict[Outcome, str] = {
         "canary of an audit; to answer or to be aligned it needs a chat template (chatTemplate)."
     ),
     Outcome.DATASET_UNSUITABLE: (
-        "No example can be learnt from: the data set has no answers (spec.annotation), or none "
-        "begins within spec.sft.maxLength."
+        "No example can be learnt from: the data set has no usable answers (spec.annotation), or "
+        "none begins within spec.sft.maxLength."
     ),
     Outcome.OUT_OF_RESOURCES: "Memory or scratch space ran out: raise spec.compute.",
     Outcome.AUDIT_FAILED: (
         "The audit's lower bound on epsilon reaches the claim: nothing is released, the charge "
         "stays spent. Do not train with this stage image again before the cause is found."
+    ),
+    Outcome.ENDPOINT_ACCESS_DENIED: (
+        "The endpoint refused the key (401, 402 or 403), or the Secret has none: check API_KEY "
+        "there, and the account's rights and credit. What was answered is kept."
+    ),
+    Outcome.ENDPOINT_NOT_FOUND: (
+        "The endpoint knows no such path or model (404, 405 or 410), or redirects, which is not "
+        "followed: check annotation.endpoint's baseURL, to which /chat/completions is appended, "
+        "and model. What was answered is kept."
+    ),
+    Outcome.ENDPOINT_REFUSED: (
+        "The endpoint refused all it was asked, not one instruction but every one: check that its "
+        "model takes chat completions with this systemPrompt, maxNewTokens, temperature and topP. "
+        "What was answered is kept."
+    ),
+    Outcome.ENDPOINT_UNREACHABLE: (
+        "For patienceSeconds the endpoint took no connection: check baseURL, caBundle, and that "
+        "the namespace's pods may reach it. What was answered is kept."
+    ),
+    Outcome.ENDPOINT_TIMED_OUT: (
+        "For patienceSeconds the endpoint finished no answer within timeoutSeconds: raise that, or "
+        "lower concurrency or maxNewTokens, or look at the server. What was answered is kept."
+    ),
+    Outcome.ENDPOINT_FAILING: (
+        "For patienceSeconds the endpoint said that it fails (5xx): look at the server. What was "
+        "answered is kept."
+    ),
+    Outcome.ENDPOINT_RATE_LIMITED: (
+        "For patienceSeconds the endpoint asked to be left alone (429): lower requestsPerMinute or "
+        "concurrency, or raise the account's limit. What was answered is kept."
+    ),
+    Outcome.ENDPOINT_GARBLED: (
+        "For patienceSeconds the endpoint broke its answers off or sent what is no chat completion "
+        "(choices[0].message.content): check that baseURL leads to such a server. What was "
+        "answered is kept."
     ),
     Outcome.INTERNAL_ERROR: (
         "The stage failed; the details are in the custodian's report (or, outside custody, in "

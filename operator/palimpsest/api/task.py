@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from .annotation import BaseUrl, TokenPrices
 from .audit import AuditParameters
 from .base import ApiModel, Digest, PositiveDecimal, UnitDecimal
 from .common import Encryption
@@ -27,6 +28,7 @@ CACHE_VARIABLE = "PALIMPSEST_CACHE"
 CACHE = "/var/cache/palimpsest"
 CLAIMS = "/var/lib/palimpsest/claims"
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - a key's name
+ENDPOINT_KEY = "API_KEY"
 # Bytes that the scratch volume may hold before the kubelet evicts the pod.
 SCRATCH_VARIABLE = "PALIMPSEST_SCRATCH_BYTES"
 
@@ -126,10 +128,35 @@ class PrivateInput(ApiModel):
     text_field: str
 
 
+class EndpointInput(ApiModel):
+    """A server that answers by OpenAI's protocol, and its name of the model. No digest pins it."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    base_url: BaseUrl = Field(alias="baseURL")
+    model: str
+
+
 AnyModelInput = ModelInput | HubModelInput | ClaimModelInput
 Input = Annotated[
-    AnyModelInput | ArtifactInput | FileInput | PrivateInput, Field(discriminator="kind")
+    AnyModelInput | ArtifactInput | FileInput | PrivateInput | EndpointInput,
+    Field(discriminator="kind"),
 ]
+
+
+class EndpointAccess(ApiModel):
+    """How an endpoint is asked, which makes no other work.
+
+    `secret` is mounted as a store's keys are, and has the key ENDPOINT_KEY. `ca_bundle` is PEM;
+    None: the public authorities.
+    """
+
+    secret: str | None = None
+    ca_bundle: str | None = None
+    concurrency: int
+    requests_per_minute: int | None = None
+    timeout_seconds: float
+    patience_seconds: float
+    prices: TokenPrices | None = None
 
 
 class ChargeRef(ApiModel):
@@ -204,13 +231,16 @@ class SelectParameters(ApiModel):
 
 
 class AnnotateParameters(ApiModel):
-    """Answer each selected instruction."""
+    """Answer each selected instruction. Without a temperature the likeliest tokens are taken."""
 
     stage: Literal["annotate"] = "annotate"
     system_prompt: str
     chat_template: str | None = None
     max_new_tokens: int
     batch_size: int
+    answers: int = 1
+    temperature: PositiveDecimal | None = None
+    top_p: UnitDecimal = "1.0"
 
 
 class CardParameters(ApiModel):
@@ -284,6 +314,7 @@ class Task(ApiModel):
     inputs: dict[str, Input]
     output: Output
     charge: ChargeRef | None = None
+    endpoint: EndpointAccess | None = None
 
 
 def canonical_json(value: Any) -> bytes:

@@ -263,7 +263,7 @@ def _elsewhere(compute: Compute, marks: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Mounts and volumes of what stores and hub are entered with, each Secret and audience once."""
+    """Mounts and volumes of what stores, hub and endpoint are entered with, each of them once."""
     sources: dict[str, dict[str, Any]] = {}
     for store in task.stores.values():
         if isinstance(store.credentials, WebIdentity):
@@ -281,10 +281,11 @@ def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         else:
             secret = store.credentials.secret
             sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
-    for one in task.inputs.values():
-        if isinstance(one, HubModelInput) and one.token_secret:
-            secret = one.token_secret
-            sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
+    keys = [one.token_secret for one in task.inputs.values() if isinstance(one, HubModelInput)]
+    if task.endpoint:
+        keys.append(task.endpoint.secret)
+    for secret in filter(None, keys):
+        sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
     mounts: list[dict[str, Any]] = []
     volumes: list[dict[str, Any]] = []
     for index, (folder, source) in enumerate(sorted(sources.items())):

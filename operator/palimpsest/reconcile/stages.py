@@ -7,7 +7,7 @@ from datetime import datetime
 
 from palimpsest.api.common import ArtifactRef, ChargeStatus, Compute, StageStatus
 from palimpsest.api.outcomes import MESSAGES
-from palimpsest.api.task import sha256_digest
+from palimpsest.api.task import EndpointInput, Task, sha256_digest
 from palimpsest.ledger.state import Head
 
 from . import jobs
@@ -114,7 +114,7 @@ def progress(plan: StagePlan, objects: Objects) -> str:
 def waiting(stage: str, reason: str, message: str, requeue: float | None = RETRY_SECONDS) -> Step:
     """A stage that cannot begin yet. `requeue` None: what it waits for wakes it."""
     return Step(
-        StageStatus(name=stage, state="Waiting", message=message),
+        StageStatus(name=stage, state="Waiting", message=message[:512]),
         Verdict("Reconciling", reason, message),
         requeue=requeue,
     )
@@ -148,7 +148,7 @@ def failed(
     status = StageStatus(
         name=plan.stage,
         state="Failed",
-        message=message,
+        message=message[:512],
         job=job.name,
         start_time=job.started,
         completion_time=job.ended,
@@ -166,6 +166,15 @@ def why(job: Job) -> tuple[str, str]:
     return "StageFailed", f"Job {job.name} failed without a word; see its events and pods."
 
 
+def _endpoint(task: Task) -> str:
+    """Which endpoint a message speaks of, and how it is entered."""
+    asked = next((one for one in task.inputs.values() if isinstance(one, EndpointInput)), None)
+    if asked is None or task.endpoint is None:
+        return ""
+    key = f"Secret {task.endpoint.secret}" if task.endpoint.secret else "no Secret"
+    return f" ({asked.base_url}, model {asked.model}, {key})"
+
+
 def retried(
     plan: StagePlan,
     job: Job,
@@ -175,6 +184,8 @@ def retried(
 ) -> Step:
     """A stage whose Job failed: over, or another Job at the time `at` under the same name."""
     reason, message = why(job)
+    if job.outcome and job.outcome.of_the_endpoint:
+        message += _endpoint(plan.task)
     if at is None:
         return failed(plan, job, reason, message, charge)
     step = waiting(plan.stage, reason, f"{message} Another attempt follows.", POLL_SECONDS)

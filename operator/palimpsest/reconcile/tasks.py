@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from palimpsest.api.alignment import AlignmentRunSpec
+from palimpsest.api.annotation import AnnotationEndpoint
 from palimpsest.api.budget import PrivacyBudgetSpec
 from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage, StorageAuth
 from palimpsest.api.dataset import SyntheticDatasetSpec
@@ -18,6 +19,8 @@ from palimpsest.api.task import (
     ChargeRef,
     ClaimModelInput,
     ClusterParameters,
+    EndpointAccess,
+    EndpointInput,
     FileInput,
     HistogramParameters,
     HubModelInput,
@@ -130,6 +133,18 @@ def _model_stores(ref: PublicModel) -> dict[str, StoreAccess]:
     return {_MODELS: _access(ref.storage)} if ref.storage else {}
 
 
+def _endpoint_access(endpoint: AnnotationEndpoint) -> EndpointAccess:
+    return EndpointAccess(
+        secret=endpoint.secret_name,
+        ca_bundle=endpoint.ca_bundle,
+        concurrency=endpoint.concurrency,
+        requests_per_minute=endpoint.requests_per_minute,
+        timeout_seconds=endpoint.timeout_seconds,
+        patience_seconds=endpoint.patience_seconds,
+        prices=endpoint.prices,
+    )
+
+
 def _artifacts(name: str, store: str, artifacts: tuple[ArtifactRef, ...]) -> dict[str, Input]:
     if len(artifacts) == 1 and name != "pool":
         one = artifacts[0]
@@ -149,6 +164,7 @@ def _plan(
     location: Location,
     prefix: str,
     journal: str | None = None,
+    endpoint: EndpointAccess | None = None,
 ) -> StagePlan:
     """Put a stage together; a stage with a journal is charged to it."""
     digest = work_digest(subject(meta), parameters, inputs)
@@ -167,6 +183,7 @@ def _plan(
         inputs=inputs,
         output=Output(store=target, uri=f"{location.uri}{prefix}{parameters.stage}-{place}/"),
         charge=charge,
+        endpoint=endpoint,
     )
     return StagePlan(task=task, digest=digest, storage=location.storage)
 
@@ -247,9 +264,12 @@ class DatasetTasks:
         parameters: Parameters,
         inputs: dict[str, Input],
         more: dict[str, StoreAccess] | None = None,
+        endpoint: EndpointAccess | None = None,
     ) -> StagePlan:
-        stores = self._stores() | (more or {})
-        return _plan(self.meta, parameters, inputs, stores, "outputs", self.spec.output, "")
+        stores, output = self._stores() | (more or {}), self.spec.output
+        return _plan(
+            self.meta, parameters, inputs, stores, "outputs", output, "", endpoint=endpoint
+        )
 
     def sample(self, generator: tuple[ArtifactRef, ...]) -> StagePlan:
         """Draw the pool."""
@@ -328,20 +348,27 @@ class DatasetTasks:
         annotation = self.spec.annotation
         if annotation is None:
             raise ValueError("spec.annotation is not given")
+        model, endpoint = annotation.model, annotation.endpoint
+        inputs: dict[str, Input] = _artifacts(
+            "pool" if len(instructions) > 1 else "selected", "outputs", instructions
+        )
+        if model:
+            inputs["model"] = _public_model(model)
+        if endpoint:
+            inputs["endpoint"] = EndpointInput(base_url=endpoint.base_url, model=endpoint.model)
         return self._tenant(
             AnnotateParameters(
                 system_prompt=annotation.system_prompt,
-                chat_template=annotation.model.chat_template,
+                chat_template=model.chat_template if model else None,
                 max_new_tokens=annotation.max_new_tokens,
                 batch_size=annotation.batch_size,
+                answers=annotation.answers,
+                temperature=annotation.sampled_at,
+                top_p=annotation.top_p,
             ),
-            {
-                "model": _public_model(annotation.model),
-                **_artifacts(
-                    "pool" if len(instructions) > 1 else "selected", "outputs", instructions
-                ),
-            },
-            _model_stores(annotation.model),
+            inputs,
+            _model_stores(model) if model else None,
+            _endpoint_access(endpoint) if endpoint else None,
         )
 
     def card(self, data: dict[str, tuple[ArtifactRef, ...]], guarantee: str) -> StagePlan:

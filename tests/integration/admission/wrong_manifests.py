@@ -6,6 +6,7 @@ from integration.admission.wrong import Wrong
 from samples import DIGEST
 
 COMMIT = "c" * 40
+ENDPOINT = {"baseURL": "https://api.example.com/v1", "model": "large-1"}
 
 WRONG: tuple[Wrong, ...] = (
     Wrong(
@@ -709,7 +710,164 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "dataset",
         {"spec.annotation.model": None},
-        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.model: Required value, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation: Invalid value: "object": annotation takes either model or endpoint: what answers the instructions',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.endpoint": ENDPOINT},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation: Invalid value: "object": annotation takes either model or endpoint: what answers the instructions',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "baseURL": "ftp://api.example.com/v1"},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.endpoint.baseURL: Invalid value: "ftp://api.example.com/v1": spec.annotation.endpoint.baseURL in body should match \'^https?://[A-Za-z0-9._:\\[\\]-]+(/[A-Za-z0-9._~%-]+)*/?$\', spec.annotation.endpoint.baseURL: Invalid value: "string": must be http:// or https://, host, port and path, without a user, a key or a query, for example https://api.example.com/v1]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {
+                **ENDPOINT,
+                "baseURL": "https://me:key@api.example.com/v1",
+            },
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.endpoint.baseURL: Invalid value: "https://me:key@api.example.com/v1": spec.annotation.endpoint.baseURL in body should match \'^https?://[A-Za-z0-9._:\\[\\]-]+(/[A-Za-z0-9._~%-]+)*/?$\', spec.annotation.endpoint.baseURL: Invalid value: "string": must be http:// or https://, host, port and path, without a user, a key or a query, for example https://api.example.com/v1]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "baseURL": "https://api.example.com/v1?key=k"},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.endpoint.baseURL: Invalid value: "https://api.example.com/v1?key=k": spec.annotation.endpoint.baseURL in body should match \'^https?://[A-Za-z0-9._:\\[\\]-]+(/[A-Za-z0-9._~%-]+)*/?$\', spec.annotation.endpoint.baseURL: Invalid value: "string": must be http:// or https://, host, port and path, without a user, a key or a query, for example https://api.example.com/v1]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {"baseURL": "https://api.example.com/v1"},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.endpoint.model: Required value, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "model": "large 1"},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.endpoint.model: Invalid value: "large 1": spec.annotation.endpoint.model in body should match \'^[!-~]+$\', spec.annotation.endpoint.model: Invalid value: "string": must be the endpoint\'s name of a model, without spaces]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "secretName": "API_KEY"},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.endpoint.secretName: Invalid value: "API_KEY": spec.annotation.endpoint.secretName in body should match \'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$\'',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model": None, "spec.annotation.endpoint": {**ENDPOINT, "apiKey": "sk-1"}},
+        'SyntheticDataset in version "v1alpha1" cannot be handled as a SyntheticDataset: strict decoding error: unknown field "spec.annotation.endpoint.apiKey"',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "caBundle": "none"},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.endpoint.caBundle: Invalid value: "none": spec.annotation.endpoint.caBundle in body should match \'^-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s-]*-----END CERTIFICATE-----\\s*$\', spec.annotation.endpoint.caBundle: Invalid value: "string": must be PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {
+                **ENDPOINT,
+                "caBundle": "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----",
+            },
+        },
+        'admission webhook "validate.palimpsest.dev" denied the request: spec.annotation.endpoint.caBundle: no certificate that can be read; give PEM',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model": None, "spec.annotation.endpoint": {**ENDPOINT, "concurrency": 0}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.endpoint.concurrency: Invalid value: 0: spec.annotation.endpoint.concurrency in body should be greater than or equal to 1',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "concurrency": 257},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.endpoint.concurrency: Invalid value: 257: spec.annotation.endpoint.concurrency in body should be less than or equal to 256',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "requestsPerMinute": 0},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.endpoint.requestsPerMinute: Invalid value: 0: spec.annotation.endpoint.requestsPerMinute in body should be greater than or equal to 1',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "timeoutSeconds": 901},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.endpoint: Invalid value: "object": patienceSeconds must be at least timeoutSeconds: one request may take that long',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "prices": {"input": "0.15"}},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.endpoint.prices.output: Required value, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.endpoint": {**ENDPOINT, "prices": {"input": "free", "output": "1"}},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.endpoint.prices.input: Invalid value: "free": spec.annotation.endpoint.prices.input in body should match \'^(0\\.[0-9]{0,11}[1-9]|[1-9][0-9]{0,5}(\\.[0-9]{1,12})?)$\', spec.annotation.endpoint.prices.input: Invalid value: "string": must be a decimal above 0 as a string, for example "3" or "0.5"]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.answers": 0},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.answers: Invalid value: 0: spec.annotation.answers in body should be greater than or equal to 1',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.answers": 17},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.answers: Invalid value: 17: spec.annotation.answers in body should be less than or equal to 16',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.temperature": "0"},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.temperature: Invalid value: "0": spec.annotation.temperature in body should match \'^(0\\.[0-9]{0,11}[1-9]|[1-9][0-9]{0,5}(\\.[0-9]{1,12})?)$\', spec.annotation.temperature: Invalid value: "string": must be a decimal above 0 as a string, for example "3" or "0.5"]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.topP": "1.5"},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.topP: Invalid value: "1.5": spec.annotation.topP in body should match \'^(0\\.[0-9]{0,11}[1-9]|1(\\.0{1,12})?)$\', spec.annotation.topP: Invalid value: "string": must be a decimal above 0 and at most 1 as a string, for example "0.95"]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.answers": 2},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable: make another SyntheticDataset',
+        later=True,
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model": None, "spec.annotation.endpoint": ENDPOINT},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable: make another SyntheticDataset',
+        later=True,
     ),
     Wrong(
         "dataset",

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Ground:
     data: str
     records: int
     pods: int = 0
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def on(cls, store: ObjectStore, folder: Path, name: str, records: int) -> "Ground":
@@ -199,6 +200,10 @@ class Ground:
             folder.mkdir(parents=True)
             (folder / "AWS_ACCESS_KEY_ID").write_text(access)
             (folder / "AWS_SECRET_ACCESS_KEY").write_text(secret)
+        for name, values in self.secrets.items():
+            (home / "secrets" / name).mkdir()
+            for key, value in values.items():
+                (home / "secrets" / name / key).write_text(value)
         return {
             "PALIMPSEST_TASK": task.model_dump_json(by_alias=True),
             "PALIMPSEST_ATTEMPT": str(attempt),

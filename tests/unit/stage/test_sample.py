@@ -12,16 +12,8 @@ from palimpsest.api.generator import Lora
 from palimpsest.api.task import ArtifactInput, ModelInput, Output, SampleParameters, Task
 from palimpsest_stage import lora
 from palimpsest_stage.errors import ModelUnsuitable
-from palimpsest_stage.sample import (
-    PART,
-    PARTS,
-    REDRAWS,
-    Drawn,
-    draw,
-    part_sizes,
-    share,
-    stop_tokens,
-)
+from palimpsest_stage.parts import PART, PARTS, part_sizes
+from palimpsest_stage.sample import REDRAWS, Drawn, draw, share, stop_tokens
 from unit.stage.ground import Ground
 from unit.stage.tiny import tiny_model, tiny_tokenizer
 

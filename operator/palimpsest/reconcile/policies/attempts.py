@@ -14,6 +14,13 @@ PAUSES = {
     Outcome.INTERRUPTED: timedelta(seconds=5),
     Outcome.STORE_UNAVAILABLE: timedelta(seconds=30),
     Outcome.ACCESS_DENIED: timedelta(seconds=60),
+    Outcome.ENDPOINT_ACCESS_DENIED: timedelta(seconds=60),
+    # The attempt itself had patience.
+    Outcome.ENDPOINT_UNREACHABLE: timedelta(minutes=5),
+    Outcome.ENDPOINT_TIMED_OUT: timedelta(minutes=5),
+    Outcome.ENDPOINT_FAILING: timedelta(minutes=5),
+    Outcome.ENDPOINT_RATE_LIMITED: timedelta(minutes=5),
+    Outcome.ENDPOINT_GARBLED: timedelta(minutes=5),
 }
 
 

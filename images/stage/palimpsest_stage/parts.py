@@ -1,0 +1,52 @@
+"""What an attempt at a stage keeps in the output for the next one, until the result is there."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from palimpsest.api.task import canonical_json
+from palimpsest.storage import AccessDenied, NotFound
+
+from palimpsest_stage.runtime import Context
+
+PARTS = "attempts/parts/"
+# Texts in a part that a model makes, which may be lost with a pod. The last rows of a part are not
+# replaced: a longer one keeps the processor busier.
+PART = 1024
+
+
+def part_sizes(count: int, size: int = PART) -> list[int]:
+    """Sizes of the parts that `count` is made in."""
+    return [min(size, count - first) for first in range(0, count, size)]
+
+
+class Parts:
+    """JSON documents by name, in the output's store, where the stage's attempts lie."""
+
+    def __init__(self, context: Context) -> None:
+        self._store = context.output
+        self._prefix = f"{context.prefix}{PARTS}"
+
+    def read(self, name: str) -> Any:
+        """The document; None if there is none that can be read."""
+        try:
+            return json.loads(self._store.get(f"{self._prefix}{name}.json"))
+        except (NotFound, ValueError):
+            return None
+
+    def write(self, name: str, document: Any) -> None:
+        """Keep it, in the place of what had that name."""
+        self._store.put(f"{self._prefix}{name}.json", canonical_json(document))
+
+    def names(self) -> Iterator[str]:
+        """All that is kept, in order."""
+        for uri in self._store.list(self._prefix):
+            yield uri.removeprefix(self._prefix).removesuffix(".json")
+
+    def forget(self) -> None:
+        """Delete all. Who may not delete keeps them: they are as public as the result."""
+        try:
+            for uri in list(self._store.list(self._prefix)):
+                self._store.delete(uri)
+        except AccessDenied:
+            pass
