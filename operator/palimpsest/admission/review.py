@@ -93,6 +93,7 @@ def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
             case SyntheticDataset.kind, "CREATE":
                 data = _spec(SyntheticDatasetSpec, request["object"])
                 warnings = _dataset(data, request["namespace"], _name(request), cluster)
+                warnings += _open_key(data)
             case _:
                 warnings = []
     except RefusedError as refused:
@@ -235,6 +236,16 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
     return [
         f"spec.resampling.clusters: noise alone moves the histogram by {variation:.2f} in total "
         f"variation at {records} records; take at most {fewer} clusters"
+    ]
+
+
+def _open_key(spec: SyntheticDatasetSpec) -> list[str]:
+    endpoint = spec.annotation.endpoint if spec.annotation else None
+    if endpoint is None or endpoint.secret_name is None or endpoint.base_url.startswith("https:"):
+        return []
+    return [
+        f"spec.annotation.endpoint.baseURL: over http the key of Secret {endpoint.secret_name} is "
+        "sent in the clear; take https, or leave secretName out where the server needs no key"
     ]
 
 

@@ -240,6 +240,24 @@ def test_an_embedder_beside_private_data_must_be_allowed() -> None:
     assert message.startswith("spec.resampling.embedder: s3://models/other/ is not one of")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "warned"),
+    [
+        ({"baseURL": "http://models.research.svc/v1", "secretName": "annotator"}, True),
+        ({"baseURL": "http://models.research.svc/v1"}, False),
+        ({"baseURL": "https://api.example.com/v1", "secretName": "annotator"}, False),
+    ],
+)
+def test_a_key_sent_in_the_clear_is_told(endpoint: Json, warned: bool) -> None:
+    manifest = samples.dataset(annotation={"endpoint": {**endpoint, "model": "large-1"}})
+    decision = ask(manifest, cluster())
+    assert decision.allowed
+    assert [each for each in decision.warnings if "Secret annotator" in each] == [
+        *decision.warnings
+    ]
+    assert bool(decision.warnings) == warned
+
+
 def test_clusters_too_many_for_the_records_are_told() -> None:
     few = samples.changed(samples.dataset(), "spec.resampling.clusters", 4501)
     bigger = samples.changed(few, "spec.sampling.count", 10_000)

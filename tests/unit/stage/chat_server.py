@@ -1,12 +1,14 @@
 """A chat completions server with faults on order: a process of its own, and its handle.
 
-`python -m unit.stage.chat_server` says its port and serves until it is killed.
+`python -m unit.stage.chat_server [FOLDER]` says its port and serves until it is killed; over TLS if
+FOLDER holds tls.crt and tls.key.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 HANG_SECONDS = 600
@@ -54,34 +57,39 @@ class Seen:
 class ChatServer:
     """A running server."""
 
-    process: subprocess.Popen[str]
-    port: int
+    root: str
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.root}/v1"
 
     def order(self, **orders: Any) -> None:
         """What it does from now on."""
-        data = json.dumps(orders).encode()
-        urllib.request.urlopen(f"http://127.0.0.1:{self.port}/orders", data).close()
+        self._ask("/orders", json.dumps(orders).encode())
 
     def seen(self) -> Seen:
         """What it saw so far."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/seen") as answer:
-            told = json.load(answer)
+        told = self._ask("/seen")
         counts = {name: Counter(told[name]) for name in ("asked", "answered")}
         return Seen(**{**told, **counts})
 
+    def _ask(self, path: str, data: bytes | None = None) -> dict[str, Any]:
+        anyone = ssl._create_unverified_context()
+        with urllib.request.urlopen(f"{self.root}{path}", data, context=anyone) as answer:
+            told: dict[str, Any] = json.load(answer)
+        return told
+
 
 @contextmanager
-def serving() -> Iterator[ChatServer]:
+def serving(certificates: Path | None = None) -> Iterator[ChatServer]:
     """A server while the block lasts."""
     program = [sys.executable, "-m", "unit.stage.chat_server"]
+    program += [str(certificates)] if certificates else []
+    scheme = "https" if certificates else "http"
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield ChatServer(process, int(process.stdout.readline()))
+            yield ChatServer(f"{scheme}://127.0.0.1:{int(process.stdout.readline())}")
         finally:
             process.kill()
 
@@ -193,5 +201,9 @@ def completion(content: str | None, finish_reason: str, **message: Any) -> dict[
 if __name__ == "__main__":
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
+    if len(sys.argv) > 1:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(Path(sys.argv[1]) / "tls.crt", Path(sys.argv[1]) / "tls.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     print(server.server_port, flush=True)
     server.serve_forever()

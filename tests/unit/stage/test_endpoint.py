@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cluster.fixtures import ObjectStore
+from integration.admission.ground import Authority
 from palimpsest.api.annotation import TokenPrices
 from palimpsest.api.outcomes import EXIT_CODES, Outcome
 from palimpsest.api.task import AnnotateParameters, EndpointAccess, EndpointInput, Input, Task
@@ -285,6 +286,26 @@ def test_a_single_answer_is_the_likeliest_and_newer_names_are_learnt(
     assert {body["temperature"] for body in seen.bodies} == {0}
     assert seen.bodies[0]["messages"][0] == {"role": "system", "content": "Be brief."}
     assert set(seen.keys) == {""}
+
+
+def test_a_private_authority_is_trusted_where_it_is_named_and_nowhere_else(
+    ground: Ground, tmp_path: Path
+) -> None:
+    authority = Authority()
+    authority.issue(tmp_path / "certificates")
+    with serving(tmp_path / "certificates" / "..data") as server:
+        task = asking(ground, server.base_url, 2, ca_bundle=authority.pem)
+        ended = ground.run(task)
+        assert ended.outcome == "Completed", ended.said
+        for bundle in (None, Authority().pem):
+            impatient: dict[str, Any] = {
+                "patience_seconds": 1,
+                "timeout_seconds": 1,
+                "ca_bundle": bundle,
+            }
+            ended = ground.run(asking(ground, server.base_url, 3, **impatient))
+            assert ended.outcome == Outcome.ENDPOINT_UNREACHABLE, ended.said
+        assert server.seen().asked.total() == 2
 
 
 def test_requests_are_spaced(ground: Ground, server: ChatServer) -> None:
