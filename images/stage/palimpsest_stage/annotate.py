@@ -1,7 +1,7 @@
 """Stage annotate: answer each instruction under a public system prompt.
 
-A model that the pod runs answers, or an endpoint that it asks. Answers are kept in the output: a
-pod that follows a killed one has what is missing answered and no more.
+A model that the pod runs answers, an endpoint that it asks, or people did. Answers are kept in the
+output: a pod that follows a killed one has what is missing answered and no more.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,8 @@ from typing import Any
 
 from palimpsest.api.task import AnnotateParameters, EndpointAccess, EndpointInput
 
-from palimpsest_stage.answers.finish import finish_of
+from palimpsest_stage.answers.finish import Finish, finish_of
+from palimpsest_stage.answers.human import joined, parse
 from palimpsest_stage.answers.kept import Answer, Answered, Keeper, Part, recall
 from palimpsest_stage.errors import Interrupted, ModelUnsuitable
 from palimpsest_stage.parts import PART, Parts
@@ -22,17 +23,27 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     """Publish annotated.jsonl, the input's rows with answers, and annotation.json."""
     parameters, endpoint = context.parameters(AnnotateParameters), context.task.endpoint
     rows = context.instructions("selected", "pool")
+    if "answers" in context.task.inputs:
+        with context.file("answers").open("rb") as lines:
+            made, ends = joined(rows, parse(lines))
+        given = sum(ends.values()) - ends.get(Finish.MISSING, 0)
+        _publish(context, made, {"answers": given, "finish": ends})
+        return
     parts, answered = Parts(context), Answered(len(rows), parameters.answers)
     if endpoint:
         _ask(context, endpoint, parameters, rows, parts, answered)
     else:
         _generate(context, parameters, rows, parts, answered)
-    out = context.folder("out")
-    write_rows(out / "annotated.jsonl", answered.rows(rows))
     report = answered.report(endpoint.prices if endpoint else None)
+    _publish(context, answered.rows(rows), report)
+    parts.forget()
+
+
+def _publish(context: Context, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    out = context.folder("out")
+    write_rows(out / "annotated.jsonl", rows)
     write_json(out / "annotation.json", {"instructions": len(rows), **report})
     context.publish({path.name: path for path in out.iterdir()})
-    parts.forget()
 
 
 def _ask(

@@ -1,10 +1,10 @@
-"""What answers a data set's instructions: a model that the stage runs, or an endpoint it asks."""
+"""What answers a data set's instructions: a model, an endpoint, or people."""
 
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from .base import ApiModel, ObjectName, PositiveDecimal, UnitDecimal, said
+from .base import ApiModel, Digest, ObjectName, ObjectUri, PositiveDecimal, UnitDecimal, said
 from .common import CaBundle, rule
 from .models import PublicModel
 
@@ -28,7 +28,7 @@ ModelName = Annotated[
     said(_MODEL, "must be the endpoint's name of a model, without spaces"),
 ]
 
-_ONE = "annotation takes either model or endpoint: what answers the instructions"
+_ONE = "annotation takes exactly one of model, endpoint and human: what answers the instructions"
 _PATIENCE = "patienceSeconds must be at least timeoutSeconds: one request may take that long"
 
 
@@ -94,12 +94,38 @@ class AnnotationEndpoint(ApiModel):
         return self
 
 
+class HumanAnswers(ApiModel):
+    """A file of answers, in the output's store."""
+
+    uri: ObjectUri = Field(
+        description="JSONL of rows {id, answer} or {id, answers: [...]}, joined to the "
+        "instructions by id."
+    )
+    digest: Digest = Field(description="SHA-256 of that file.")
+
+
+class HumanAnnotation(ApiModel):
+    """People answer: the data set waits for them once its instructions are there."""
+
+    answers: HumanAnswers | None = Field(
+        None,
+        description="Set once, when they are there; until then the condition names the file of "
+        "instructions to answer (reason WaitingForAnswers).",
+    )
+
+
 class Annotation(ApiModel):
     """What answers the instructions, and how."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "x-kubernetes-validations": [rule("has(self.model) != has(self.endpoint)", _ONE)]
+            "x-kubernetes-validations": [
+                rule(
+                    "[has(self.model), has(self.endpoint), has(self.human)]"
+                    ".filter(given, given).size() == 1",
+                    _ONE,
+                )
+            ]
         }
     )
 
@@ -108,6 +134,9 @@ class Annotation(ApiModel):
     )
     endpoint: AnnotationEndpoint | None = Field(
         None, description="Server that is asked instead, by OpenAI's protocol."
+    )
+    human: HumanAnnotation | None = Field(
+        None, description="People answer instead; what follows here is not for them."
     )
     system_prompt: Annotated[str, StringConstraints(max_length=2048)] = Field(
         "", description="Public instructions to the annotating model."
@@ -132,7 +161,7 @@ class Annotation(ApiModel):
 
     @model_validator(mode="after")
     def _one_answers(self) -> Self:
-        if (self.model is None) == (self.endpoint is None):
+        if sum(each is not None for each in (self.model, self.endpoint, self.human)) != 1:
             raise ValueError(_ONE)
         return self
 
@@ -140,3 +169,35 @@ class Annotation(ApiModel):
     def sampled_at(self) -> str | None:
         """The temperature; None: the likeliest tokens."""
         return self.temperature or ("1.0" if self.answers > 1 else None)
+
+
+def _unchanged(field: str) -> str:
+    new, old = f"self.annotation.{field}", f"oldSelf.annotation.{field}"
+    return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
+
+
+_ANSWERS_COME = " && ".join(
+    [
+        "has(self.annotation.human)",
+        "has(oldSelf.annotation.human)",
+        "!has(oldSelf.annotation.human.answers)",
+        *(
+            _unchanged(field)
+            for field in (
+                "systemPrompt",
+                "maxNewTokens",
+                "batchSize",
+                "answers",
+                "temperature",
+                "topP",
+            )
+        ),
+    ]
+)
+# Of the spec that holds it, as `common.immutable`, but that people's answers may come.
+IMMUTABLE = rule(
+    "has(self.annotation) == has(oldSelf.annotation) && (!has(self.annotation) || "
+    f"self.annotation == oldSelf.annotation || ({_ANSWERS_COME}))",
+    "spec.annotation is immutable, but for human.answers, which may be set once: make another "
+    "SyntheticDataset",
+)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from .annotation import Annotation
+from .annotation import IMMUTABLE, Annotation
 from .base import ApiModel, PositiveDecimal, UnitDecimal
 from .common import (
     TTL_DESCRIPTION,
@@ -114,9 +114,9 @@ class SyntheticDatasetSpec(ApiModel):
                     "generatorRef",
                     "sampling",
                     "resampling",
-                    "annotation",
                     "output",
                 ),
+                IMMUTABLE,
                 rule(
                     "!has(self.resampling) || self.resampling.size <= self.sampling.count",
                     "spec.resampling.size is larger than spec.sampling.count: the pool must hold "

@@ -80,7 +80,8 @@ MESSAGES: dict[Outcome, str] = {
     ),
     Outcome.INVALID_TASK: "The task was refused: do operator and stage image differ in version?",
     Outcome.INPUT_MISMATCH: (
-        "A public input is not there, or its digest is not the declared one: was it replaced?"
+        "A public input is not there, or its digest is not the declared one (was it replaced?), or "
+        "people's answers do not fit the instructions; outside custody the pod's log says more."
     ),
     Outcome.ACCESS_DENIED: (
         "The object store, or the model hub, denied access: check the Secret's keys and policy."

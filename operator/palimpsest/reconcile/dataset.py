@@ -7,7 +7,7 @@ from datetime import datetime
 
 from palimpsest.api.common import ArtifactRef, Compute
 from palimpsest.api.dataset import SyntheticDatasetStatus
-from palimpsest.api.manifest import Manifest
+from palimpsest.api.manifest import MANIFEST, Manifest
 from palimpsest.ledger.state import LedgerState
 from palimpsest.privacy.clusters import clusters_of
 from palimpsest.privacy.pricing import price_histogram
@@ -185,6 +185,9 @@ def _walk(
         spare["clusters"] = cluster.artifacts
 
     if spec.annotation:
+        if spec.annotation.human and spec.annotation.human.answers is None:
+            yield _awaited(observed, instructions)
+            return
         annotate = _public(observed, build.annotate(instructions), spec.compute.annotate, now)
         yield annotate
         if not annotate.done:
@@ -216,6 +219,38 @@ def _public(
     )
 
 
+def _awaited(observed: ObservedDataset, instructions: tuple[ArtifactRef, ...]) -> Step:
+    """What people are asked to answer, until spec.annotation.human.answers is given."""
+    places = []
+    for artifact in instructions:
+        manifest = observed.objects.read(observed.dataset.spec.output.storage, artifact.uri)
+        if not isinstance(manifest, bytes):
+            trouble = manifest or StoreTrouble("ArtifactMissing", f"{artifact.uri} is gone.")
+            return stages.store_trouble("annotate", trouble)
+        try:
+            files = Manifest.model_validate(json.loads(manifest)).files
+            path = next(file.path for file in files if file.path.endswith(".jsonl"))
+        except (ValueError, StopIteration):
+            return _not_a_manifest("annotate", "instructions", artifact.uri)
+        places.append(artifact.uri.removesuffix(MANIFEST) + path)
+    more = f" and the same file of the other {len(places) - 1} shards" if places[1:] else ""
+    message = (
+        f"Waiting for people to answer {places[0]}{more}: put rows "
+        '{"id", "answer"} as JSONL into the output\'s store and set '
+        "spec.annotation.human.answers to its uri and digest."
+    )
+    return stages.waiting("annotate", "WaitingForAnswers", message, requeue=None)
+
+
+def _not_a_manifest(stage: str, whose: str, uri: str) -> Step:
+    """It lies in the tenant's own store, where anything may be written."""
+    message = (
+        f"The {whose}' manifest {uri} is none: something else than a stage wrote it. Remove it, "
+        "and it is made again."
+    )
+    return stages.held(stage, Verdict("Stalled", "ManifestInvalid", message), None)
+
+
 def _histogram(
     observed: ObservedDataset,
     budget: BudgetView,
@@ -236,12 +271,7 @@ def _histogram(
     try:
         centroids = Manifest.model_validate(json.loads(manifest)).file(CENTROIDS)
     except (ValueError, KeyError):
-        # It lies in the tenant's own store, where anything may be written.
-        message = (
-            f"The clusters' manifest {clusters[0].uri} is none: something else than the cluster "
-            "stage wrote it. Remove it, and the stage makes it again."
-        )
-        return stages.held("histogram", Verdict("Stalled", "ManifestInvalid", message), None)
+        return _not_a_manifest("histogram", "clusters", clusters[0].uri)
     stage = _histogram_stage(observed, budget, build, centroids.digest, now)
     inbox = build.inbox(centroids.digest)
     releases = budget.budget.spec.releases.storage

@@ -344,11 +344,11 @@ class DatasetTasks:
         )
 
     def annotate(self, instructions: tuple[ArtifactRef, ...]) -> StagePlan:
-        """Answer the instructions. Raises ValueError without spec.annotation."""
+        """Answer the instructions. Raises ValueError without spec.annotation, or its answers."""
         annotation = self.spec.annotation
         if annotation is None:
             raise ValueError("spec.annotation is not given")
-        model, endpoint = annotation.model, annotation.endpoint
+        model, endpoint, human = annotation.model, annotation.endpoint, annotation.human
         inputs: dict[str, Input] = _artifacts(
             "pool" if len(instructions) > 1 else "selected", "outputs", instructions
         )
@@ -356,6 +356,12 @@ class DatasetTasks:
             inputs["model"] = _public_model(model)
         if endpoint:
             inputs["endpoint"] = EndpointInput(base_url=endpoint.base_url, model=endpoint.model)
+        if human:
+            if human.answers is None:
+                raise ValueError("spec.annotation.human.answers is not given")
+            inputs["answers"] = FileInput(
+                store="outputs", uri=human.answers.uri, digest=human.answers.digest
+            )
         return self._tenant(
             AnnotateParameters(
                 system_prompt=annotation.system_prompt,

@@ -710,12 +710,12 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "dataset",
         {"spec.annotation.model": None},
-        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation: Invalid value: "object": annotation takes either model or endpoint: what answers the instructions',
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation: Invalid value: "object": annotation takes exactly one of model, endpoint and human: what answers the instructions',
     ),
     Wrong(
         "dataset",
         {"spec.annotation.endpoint": ENDPOINT},
-        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation: Invalid value: "object": annotation takes either model or endpoint: what answers the instructions',
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation: Invalid value: "object": annotation takes exactly one of model, endpoint and human: what answers the instructions',
     ),
     Wrong(
         "dataset",
@@ -839,6 +839,25 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "dataset",
+        {"spec.annotation.human": {}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation: Invalid value: "object": annotation takes exactly one of model, endpoint and human: what answers the instructions',
+    ),
+    Wrong(
+        "dataset",
+        {
+            "spec.annotation.model": None,
+            "spec.annotation.human": {"answers": {"uri": "s3://outputs/a.jsonl"}},
+        },
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: [spec.annotation.human.answers.digest: Required value, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "dataset",
+        {"spec.annotation.model": None, "spec.annotation.human": {}},
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable, but for human.answers, which may be set once: make another SyntheticDataset',
+        later=True,
+    ),
+    Wrong(
+        "dataset",
         {"spec.annotation.answers": 0},
         'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec.annotation.answers: Invalid value: 0: spec.annotation.answers in body should be greater than or equal to 1',
     ),
@@ -860,13 +879,13 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "dataset",
         {"spec.annotation.answers": 2},
-        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable: make another SyntheticDataset',
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable, but for human.answers, which may be set once: make another SyntheticDataset',
         later=True,
     ),
     Wrong(
         "dataset",
         {"spec.annotation.model": None, "spec.annotation.endpoint": ENDPOINT},
-        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable: make another SyntheticDataset',
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable, but for human.answers, which may be set once: make another SyntheticDataset',
         later=True,
     ),
     Wrong(
@@ -934,7 +953,7 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "dataset",
         {"spec.annotation": None},
-        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable: make another SyntheticDataset',
+        'SyntheticDataset.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.annotation is immutable, but for human.answers, which may be set once: make another SyntheticDataset',
         later=True,
     ),
     Wrong(

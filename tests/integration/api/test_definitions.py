@@ -255,6 +255,35 @@ def test_what_is_spent_cannot_change(
         api.kubectl("delete", "-f", "-", "--wait=false", stdin=json.dumps(named))
 
 
+ANSWERS = {"uri": "s3://outputs/answers.jsonl", "digest": samples.DIGEST}
+OTHERS = {**ANSWERS, "uri": "s3://outputs/others.jsonl"}
+
+
+def test_peoples_answers_may_come_once_and_nothing_else(api: ControlPlane) -> None:
+    human: dict[str, Any] = {"human": {}, "systemPrompt": "Be brief."}
+    named = samples.dataset(f"human-{uuid.uuid4().hex[:8]}", annotation=human)
+    api.kubectl("create", "-f", "-", stdin=json.dumps(named))
+
+    def replaced(annotation: dict[str, Any] | None) -> str:
+        text = json.dumps(samples.changed(named, "spec.annotation", annotation))
+        return api.kubectl("replace", "-f", "-", stdin=text, check=False)
+
+    def refused(annotation: dict[str, Any] | None) -> bool:
+        return "which may be set once" in replaced(annotation)
+
+    for field, value in (("systemPrompt", "Be long."), ("answers", 3), ("temperature", "0.5")):
+        assert refused({**human, field: value, "human": {"answers": ANSWERS}})
+    assert refused({"model": samples.MODEL, "systemPrompt": "Be brief."})
+    assert refused(None)
+    given = {**human, "human": {"answers": ANSWERS}}
+    assert replaced(given).rstrip().endswith("replaced")
+    assert refused({**human, "human": {"answers": OTHERS}})
+    assert refused(human)
+    assert refused({"model": samples.MODEL, "systemPrompt": "Be brief."})
+    assert replaced(given).rstrip().endswith("replaced")
+    api.kubectl("delete", "-f", "-", "--wait=false", stdin=json.dumps(named))
+
+
 def test_columns_answer_how_far_and_what_share(api: ControlPlane) -> None:
     name = f"columns-{uuid.uuid4().hex[:8]}"
     api.kubectl("create", "-f", "-", stdin=json.dumps(samples.budget(name)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from integration.reconcile.harness import Json, World, task_of
+from integration.reconcile.harness import DIGEST, Json, World, task_of
 from palimpsest.api.outcomes import Outcome
-from palimpsest.api.task import ArtifactInput, ClusterParameters
+from palimpsest.api.task import ArtifactInput, ClusterParameters, FileInput
 
 PIPELINE: tuple[tuple[str, dict[str, bytes], int], ...] = (
     ("train", {"adapter_model.safetensors": b"adapter"}, 3),
@@ -177,6 +177,30 @@ def test_what_is_missing_is_named_and_recovers(world: World) -> None:
     assert world.jobs(world.custody) == []
     world.plane.kubectl("label", "ns", world.custody, "palimpsest.dev/custody=granted")
     world.job(world.custody, "train")
+
+
+def test_a_data_set_waits_for_people_and_goes_on_with_their_answers(world: World) -> None:
+    dataset = world.synthetic_dataset()
+    dataset["spec"]["annotation"] = {"human": {}}
+    for manifest in (world.privacy_budget(), world.private_generator(), dataset):
+        world.apply(manifest)
+    for stage, files, blocks in PIPELINE[:5]:
+        world.succeed(stage, files, blocks)
+    world.until("it waits", lambda: world.summary("synds", "questions") == "WaitingForAnswers")
+    status = world.get("synds", "questions", world.tenant)["status"]
+    (ready,) = [each for each in status["conditions"] if each["type"] == "Ready"]
+    (place,) = [word.strip(":") for word in ready["message"].split() if ".jsonl" in word]
+    # What it names is there to be answered.
+    assert world.store("tenant").get(place) == b"{}"
+    answers = f"s3://outputs/{world.mark}/answers.jsonl"
+    dataset["spec"]["annotation"]["human"]["answers"] = {"uri": answers, "digest": DIGEST}
+    world.apply(dataset)
+    task = task_of(world.job(world.tenant, "annotate"))
+    assert task.inputs["answers"] == FileInput(store="outputs", uri=answers, digest=DIGEST)
+    assert {*task.inputs} == {"answers", "selected"}
+    for stage, files, blocks in PIPELINE[5:7]:
+        world.succeed(stage, files, blocks)
+    world.until("Ready", lambda: world.summary("synds", "questions") == "Ready")
 
 
 def observed(world: World) -> bool:

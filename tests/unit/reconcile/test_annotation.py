@@ -133,8 +133,8 @@ def test_a_failure_names_the_endpoint_the_model_and_the_secret(outcome: Outcome)
 @pytest.mark.parametrize(
     ("annotation", "said"),
     [
-        ({}, "either model or endpoint"),
-        ({"endpoint": ENDPOINT, "model": samples.MODEL}, "either model or endpoint"),
+        ({}, "exactly one of model"),
+        ({"endpoint": ENDPOINT, "model": samples.MODEL}, "exactly one of model"),
         ({"endpoint": {**ENDPOINT, "timeoutSeconds": 901}}, "patienceSeconds"),
         ({"endpoint": {**ENDPOINT, "baseURL": "https://key@api.example.com"}}, "baseURL"),
         (

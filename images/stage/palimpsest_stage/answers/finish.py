@@ -15,6 +15,7 @@ class Finish(StrEnum):
     EMPTY = "empty"  # no text
     REFUSAL = "refusal"  # the model would not answer, see `refuses`; or its server's filter did
     REJECTED = "rejected"  # the endpoint would not take this one instruction
+    MISSING = "missing"  # people gave none
 
 
 USABLE = frozenset({Finish.STOP, Finish.LENGTH})

@@ -124,7 +124,7 @@ class Answered:
         """The instructions with their answers. Raises KeyError where one is missing."""
         each = self.wanted // len(rows) if rows else 1
         return [
-            row | _told([self._found[Place(index, number)] for number in range(each)])
+            row | told([_ended(self._found[Place(index, n)]) for n in range(each)], each > 1)
             for index, row in enumerate(rows)
         ]
 
@@ -176,13 +176,18 @@ def recall(parts: Parts, answered: Answered) -> None:
         answered.add(Part.parse(parts.read(name)))
 
 
-def _told(answers: Sequence[Answer]) -> dict[str, Any]:
-    """An instruction's answers as its row has them: the first, and all where there are several."""
-    told: dict[str, Any] = {"answer": answers[0].text, "finish": answers[0].finish.value}
-    if len(answers) > 1:
-        told["answers"] = [answer.text for answer in answers]
-        told["finishes"] = [answer.finish.value for answer in answers]
-    return told
+def told(answers: Sequence[tuple[str, Finish]], several: bool) -> dict[str, Any]:
+    """Answers and how they ended as a row has them: the first, and all where there are several."""
+    text, finish = answers[0]
+    row: dict[str, Any] = {"answer": text, "finish": finish.value}
+    if several:
+        row["answers"] = [text for text, _ in answers]
+        row["finishes"] = [finish.value for _, finish in answers]
+    return row
+
+
+def _ended(answer: Answer) -> tuple[str, Finish]:
+    return answer.text, answer.finish
 
 
 def _tokens(answer: Answer) -> tuple[int, int]:
