@@ -52,12 +52,13 @@ def test_a_killed_pod_is_followed_by_one_that_answers_what_is_missing(
     ground: Ground, model_folder: Path
 ) -> None:
     count = 2 * PART + 100
-    task = answering(ground, model_folder, count)
+    task = answering(ground, model_folder, count, max_new_tokens=2, batch_size=256)
+    store = ground.store("root")
     first = ground.start(task)
-    deadline = time.monotonic() + 120
-    while not kept(ground, task):
+    deadline = time.monotonic() + 300
+    while not any(store.list(f"{task.output.uri}{PARTS}")):
         assert time.monotonic() < deadline, "no part was kept"
-        time.sleep(0.01)
+        time.sleep(0.1)
     first.process.send_signal(signal.SIGKILL)
     first.process.wait()
     assert len(kept(ground, task)) < 3
@@ -80,7 +81,7 @@ def test_a_killed_pod_is_followed_by_one_that_answers_what_is_missing(
     # Random weights seldom end a sequence.
     assert told["finish"]["length"] > count / 2
     assert (told["requests"], told["retries"], told["cost"]) == (0, 0, None)
-    assert 0 < told["tokens"]["out"] <= 4 * count
+    assert 0 < told["tokens"]["out"] <= 2 * count
     assert json.loads(ground.store("root").get(f"{task.output.uri}progress.json")) == {
         "done": count,
         "total": count,

@@ -50,6 +50,8 @@ def test_shards_share_the_count() -> None:
         ("main", {"torch", "numpy", "pyarrow"}),
         ("card", {"torch", "transformers", "datasets"}),
         ("select", {"torch", "transformers", "faiss"}),
+        ("annotate", {"torch", "transformers", "aiohttp"}),
+        ("answers.asking", {"torch", "transformers"}),
         ("train", {"peft", "trl", "datasets", "faiss", "opacus", "pyarrow"}),
         ("sample", {"peft", "trl", "datasets", "faiss"}),
         ("histogram", {"peft", "trl", "datasets", "faiss"}),

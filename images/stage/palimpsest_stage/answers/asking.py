@@ -14,7 +14,7 @@ from palimpsest.api.task import EndpointAccess
 
 from palimpsest_stage.answers.endpoint import Endpoint, PassingError, Reply
 from palimpsest_stage.answers.finish import Finish
-from palimpsest_stage.answers.kept import Answer, Part, Place
+from palimpsest_stage.answers.kept import FULL, Answer, Part, Place
 from palimpsest_stage.answers.policy import MOST_REJECTED, Gate, Patience, backoff
 from palimpsest_stage.errors import EndpointFailed
 
@@ -164,7 +164,7 @@ class Mailbox:
         part = Part()
         while told is not None:
             part.add(told)
-            if self._told.empty():
+            if self._told.empty() or len(part.answers) >= FULL:
                 return part
             told = self._told.get()
         self._ended = True

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from palimpsest.api.annotation import TokenPrices
+from pydantic import TypeAdapter, ValidationError
 
 from palimpsest_stage.answers.finish import Finish
 from palimpsest_stage.parts import Parts
@@ -53,12 +54,8 @@ class Part:
     def parse(cls, document: Any) -> "Part":
         """The part that was kept; an empty one if it cannot be read: its answers come again."""
         try:
-            answers = [
-                Answer(**{**each, "finish": Finish(each["finish"])}) for each in document["answers"]
-            ]
-            retries = {str(why): int(count) for why, count in document["retries"].items()}
-            return cls(answers, int(document["requests"]), retries)
-        except (TypeError, ValueError, KeyError, AttributeError):
+            return _PART.validate_python(document)
+        except ValidationError:
             return cls()
 
     def add(self, other: "Part") -> None:
@@ -73,12 +70,14 @@ class Part:
         return asdict(self)
 
 
+_PART = TypeAdapter(Part)
+
+
 class Answered:
     """The answers to `rows` instructions, `each` to one; the first for a place is the one."""
 
     def __init__(self, rows: int, each: int) -> None:
-        self._places = [Place(row, number) for row in range(rows) for number in range(each)]
-        self._wanted = frozenset(self._places)
+        self._rows, self._each = rows, each
         self._found: dict[Place, Answer] = {}
         self._requests, self._tokens = 0, 0
         self._retries = Counter[str]()
@@ -86,7 +85,8 @@ class Answered:
     def add(self, part: Part) -> None:
         """Take in what was answered."""
         for answer in part.answers:
-            if answer.place in self._wanted and answer.place not in self._found:
+            known = 0 <= answer.row < self._rows and 0 <= answer.number < self._each
+            if known and answer.place not in self._found:
                 self._found[answer.place] = answer
                 self._tokens += answer.tokens_out or 0
         self._requests += part.requests
@@ -100,7 +100,7 @@ class Answered:
     @property
     def wanted(self) -> int:
         """How many there shall be."""
-        return len(self._places)
+        return self._rows * self._each
 
     @property
     def tokens(self) -> int:
@@ -114,17 +114,15 @@ class Answered:
 
     def missing(self, rows: range | None = None) -> list[Place]:
         """The places without an answer, of all rows or of some."""
-        return [
-            place
-            for place in self._places
-            if place not in self._found and (rows is None or place.row in rows)
-        ]
+        some = range(self._rows) if rows is None else rows
+        places = (Place(row, number) for row in some for number in range(self._each))
+        return [place for place in places if place not in self._found]
 
     def rows(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The instructions with their answers. Raises KeyError where one is missing."""
-        each = self.wanted // len(rows) if rows else 1
+        numbers, several = range(self._each), self._each > 1
         return [
-            row | told([_ended(self._found[Place(index, n)]) for n in range(each)], each > 1)
+            row | told([_ended(self._found[Place(index, n)]) for n in numbers], several)
             for index, row in enumerate(rows)
         ]
 
