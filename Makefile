@@ -91,6 +91,10 @@ utility: venv ## Train at several epsilons, for hours without a GPU: the likelih
 resampling: venv ## Resample a known mixture over clusters and records: the table of docs/benchmarks.md.
 	$(PYTHON) -m bench.resampling
 
+.PHONY: fidelity
+fidelity: venv ## Compare sampled and selected texts with private ones: the table of docs/benchmarks.md.
+	$(PYTHON) -m bench.fidelity
+
 .PHONY: gpu
 gpu: venv ## On a machine with a CUDA device: tests of what runs there, and its benchmarks.
 	$(BIN)/pytest tests/gpu

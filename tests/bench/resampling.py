@@ -24,7 +24,7 @@ def row(records: int, clusters: int) -> list[str]:
     """One line of the table."""
     case = Resampled.of(records, clusters, POOL, COMPONENTS)
     floor = case.floor(SIGMA)
-    after = [case.after(case.noisy(SIGMA), SIZE, seed) for seed in range(ROUNDS)]
+    after = [case.after(case.clustered.noisy(SIGMA), SIZE, seed) for seed in range(ROUNDS)]
     error = stdev(after) / ROUNDS**0.5
     ratio = mean(after) / floor
     fits = clusters <= clusters_within(NOISE_SHARE, Decimal(SIGMA), records)
@@ -39,8 +39,8 @@ def row(records: int, clusters: int) -> list[str]:
         f"{mean(after):.4f} ± {error:.4f}",
         f"{floor:.4f}",
         f"{ratio:.2f}",
-        f"{case.after(case.votes.tolist(), SIZE):.4f}",
-        f"{case.after(case.permuted(), SIZE):.4f}",
+        f"{case.after(case.clustered.votes.tolist(), SIZE):.4f}",
+        f"{case.after(case.clustered.permuted(), SIZE):.4f}",
         verdict,
     ]
 

@@ -20,7 +20,7 @@ def test_the_selected_are_as_near_to_the_records_as_the_noise_allows(
     resampled: Resampled,
 ) -> None:
     floor = resampled.floor(SIGMA)
-    after = mean(resampled.after(resampled.noisy(SIGMA), SIZE) for _ in range(ROUNDS))
+    after = mean(resampled.after(resampled.clustered.noisy(SIGMA), SIZE) for _ in range(ROUNDS))
     # The records are drawn once, the noise in every round: the mean lies at 1.05 floors, six of its
     # standard errors below the bound (a false alarm in 10^9 runs).
     assert after <= 1.2 * floor
@@ -30,6 +30,6 @@ def test_the_selected_are_as_near_to_the_records_as_the_noise_allows(
 def test_the_exact_histogram_does_better_and_a_permuted_one_does_not_help(
     resampled: Resampled,
 ) -> None:
-    exact = resampled.after(resampled.votes.tolist(), SIZE)
+    exact = resampled.after(resampled.clustered.votes.tolist(), SIZE)
     assert exact <= 1.2 * resampled.floor(0)
-    assert resampled.after(resampled.permuted(), SIZE) > resampled.before
+    assert resampled.after(resampled.clustered.permuted(), SIZE) > resampled.before

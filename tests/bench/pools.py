@@ -1,0 +1,60 @@
+"""python -m bench.pools: instructions of the demo's generators, each trained anew.
+
+A pool is kept in build/bench/pools/ as soon as it is drawn. On a GPU where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from cluster import parts
+from palimpsest_stage import lora
+from palimpsest_stage.decode import decode, nucleus
+from palimpsest_stage.models import load_causal
+from palimpsest_stage.text import layout
+
+from bench.page import ROOT
+from bench.private_sets import PRIVATE
+from bench.utility import MAX_LENGTH, Cell, trained
+
+KEPT = ROOT / "build" / "bench" / "pools"
+DATA = PRIVATE[0]
+# The quickstart's.
+EPSILON, RATE, TOP_P = "3", "0.01", 0.95
+POOLS, POOL = 3, 30_000
+ROWS = 1024 if torch.cuda.is_available() else 256
+
+
+def pool(seed: int) -> list[str]:
+    """Instructions of a generator that was trained on the private texts."""
+    kept = KEPT / f"pool-{seed}.json"
+    if not kept.exists():
+        adapters = trained(DATA, Cell(DATA.name, EPSILON, RATE, seed))
+        with tempfile.TemporaryDirectory() as folder:
+            adapters.save(Path(folder))
+            model, tokenizer = load_causal(parts.smollm2().folder, "bfloat16")
+            lora.merge(model, Path(folder))
+        texts = _sampled(model, tokenizer, seed)
+        KEPT.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(texts))
+    found: list[str] = json.loads(kept.read_text())
+    return found
+
+
+def _sampled(model: Any, tokenizer: Any, seed: int) -> list[str]:
+    shape = layout(tokenizer, DATA.prompt, MAX_LENGTH)
+    choose = nucleus(1.0, TOP_P, torch.Generator().manual_seed(seed))
+    ended = list(decode(model, [shape.start] * POOL, MAX_LENGTH, {shape.end}, choose, ROWS))
+    texts = tokenizer.batch_decode([ids for _, ids in ended], skip_special_tokens=True)
+    return [text.strip() for text in texts if text.strip()]
+
+
+if __name__ == "__main__":
+    for number in range(POOLS):
+        print(f"pool {number}: {len(pool(number)):,} instructions", flush=True)
+    sys.exit(0)
