@@ -19,13 +19,26 @@ from .common import (
     TtlSeconds,
     immutable,
     list_map,
+    rule,
 )
 from .models import PublicModel
+
+CheckpointInterval = Annotated[int, Field(ge=1, le=1_000_000)]
+CHECKPOINTS = (
+    "Steps between checkpoints. One is kept beside the output, the newest; a pod that follows a "
+    "killed one goes on from it to the same result. It is deleted once the model is published."
+)
 
 
 class Sft(ApiModel):
     """Supervised fine-tuning on the annotated instructions; loss on answers only."""
 
+    tuning: Literal["LoRA", "Full"] = Field(
+        "LoRA",
+        description="LoRA: adapters on every linear layer, the rest frozen. Full: every weight, in "
+        "float32 with AdamW's two moments, 16 bytes a parameter; take a learning rate a tenth as "
+        "high.",
+    )
     epochs: Annotated[int, Field(ge=1, le=100)] = Field(1, description="Passes over the data set.")
     batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(16, description="Pairs in a step.")
     learning_rate: PositiveDecimal = Field("0.0005", description="Peak of AdamW's schedule.")
@@ -33,8 +46,15 @@ class Sft(ApiModel):
         128, description="Tokens of instruction and answer; longer pairs are cut."
     )
     lora_rank: Annotated[int, Field(ge=1, le=256)] = Field(
-        8, description="Rank of the adapters, which are merged into the published model."
+        8, description="Rank of the adapters; of no effect with tuning Full."
     )
+    packing: bool = Field(
+        False,
+        description="Several pairs in one row of maxLength tokens, none of which sees another; "
+        "batchSize then counts rows. Worth it where most pairs are much shorter than maxLength. "
+        "Refused for models whose attention cannot keep them apart.",
+    )
+    checkpoint_interval: CheckpointInterval = Field(100, description=CHECKPOINTS)
 
 
 class Evaluation(ApiModel):
@@ -54,9 +74,23 @@ class AlignmentRunSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "x-kubernetes-validations": immutable(
-                "AlignmentRun", "datasetRef", "baseModel", "method", "sft", "evaluation", "output"
-            )
+            "x-kubernetes-validations": [
+                *immutable(
+                    "AlignmentRun",
+                    "datasetRef",
+                    "baseModel",
+                    "method",
+                    "sft",
+                    "merge",
+                    "evaluation",
+                    "output",
+                ),
+                rule(
+                    "self.merge || !has(self.sft) || self.sft.tuning != 'Full'",
+                    "spec.merge is false, but spec.sft.tuning Full trains no adapters that could "
+                    "be published alone: remove merge, or take tuning LoRA",
+                ),
+            ]
         }
     )
 
@@ -69,6 +103,11 @@ class AlignmentRunSpec(ApiModel):
     )
     sft: Sft = Field(
         default_factory=Sft, description="Supervised fine-tuning; loss on answers only."
+    )
+    merge: bool = Field(
+        True,
+        description="true: publish the whole model, the adapters merged into it. false: publish "
+        "the adapters alone (PEFT), with the URI and digest of the base model they belong to.",
     )
     evaluation: Evaluation | None = Field(
         None, description="Public prompts that the model answers before and after; left out: none."

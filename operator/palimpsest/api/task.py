@@ -261,18 +261,26 @@ class PruneParameters(ApiModel):
     keep: list[str]
 
 
-class SftParameters(ApiModel):
-    """Supervised fine-tuning with LoRA, merged into the base model at the end."""
+class AlignParameters(ApiModel):
+    """What every method of alignment is told; `lora_rank` None trains every weight."""
 
-    stage: Literal["sft"] = "sft"
-    epochs: int
     batch_size: int
     learning_rate: PositiveDecimal
-    max_length: int
-    lora_rank: int
+    lora_rank: int | None
+    merge: bool
+    checkpoint_interval: int
     evaluation_count: int
     chat_template: str | None = None
     guarantee: str
+
+
+class SftParameters(AlignParameters):
+    """Supervised fine-tuning."""
+
+    stage: Literal["sft"] = "sft"
+    epochs: int
+    max_length: int
+    packing: bool
 
 
 Parameters = Annotated[

@@ -1000,6 +1000,16 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "alignment",
+        {"spec.sft": {"tuning": "Full"}, "spec.merge": False},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.merge is false, but spec.sft.tuning Full trains no adapters that could be published alone: remove merge, or take tuning LoRA',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.sft": {"checkpointInterval": 0}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.sft.checkpointInterval: Invalid value: 0: spec.sft.checkpointInterval in body should be greater than or equal to 1',
+    ),
+    Wrong(
+        "alignment",
         {"spec.evaluation.prompts": "s3://models/"},
         'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.evaluation.prompts: Invalid value: "s3://models/": spec.evaluation.prompts in body should match \'^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*[A-Za-z0-9._=+-]+$\', spec.evaluation.prompts: Invalid value: "string": must be s3://bucket/path/to/file without a slash at the end]',
     ),

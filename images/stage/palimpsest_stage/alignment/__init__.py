@@ -1,0 +1,1 @@
+"""What the methods of alignment share: checkpoints, packing, evaluation, what they publish."""

@@ -1,0 +1,90 @@
+"""The model's card: Markdown with Hugging Face's front matter."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is told of an aligned model. `learnt` is a sentence, `settings` a table."""
+
+    name: str
+    method: str
+    base: dict[str, str]
+    dataset: str
+    guarantee: str
+    receipts: list[str]
+    learnt: str
+    settings: dict[str, str]
+    losses: list[float]
+    merged: bool
+    evaluation: list[dict[str, str]] = field(default_factory=list)
+
+
+def render(card: Card) -> str:
+    """The card's text."""
+    front: dict[str, Any] = {
+        "library_name": "transformers" if card.merged else "peft",
+        "pipeline_tag": "text-generation",
+        "base_model": card.base["uri"],
+        "datasets": [card.dataset],
+        "tags": ["synthetic-data", "differential-privacy", card.method.lower()],
+    }
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {card.name}",
+        "",
+        f"{card.learnt} No private record was seen in this step: the model inherits the data "
+        "set's guarantee.",
+        "",
+        "## Privacy",
+        "",
+        card.guarantee,
+        "",
+    ]
+    if card.receipts:
+        lines += ["Signed receipts of the releases that the data set was made of:", ""]
+        lines += [*(f"- `{uri}`" for uri in card.receipts), ""]
+    lines += ["## Training", "", "| | |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in (*_origin(card), *card.settings.items())]
+    lines += ["", *_curve(card.losses)]
+    if card.evaluation:
+        lines += ["## Before and after", ""]
+    for one in card.evaluation:
+        lines += [
+            f"- **{_flat(one['instruction'])}**",
+            f"  - before: {_flat(one['before'])}",
+            f"  - after: {_flat(one['after'])}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _origin(card: Card) -> list[tuple[str, str]]:
+    revision = f" at {card.base['revision']}" if "revision" in card.base else ""
+    return [
+        ("base model", f"`{card.base['uri']}`{revision}, `{card.base['digest']}`"),
+        ("data set", f"`{card.dataset}`"),
+        ("method", card.method),
+    ]
+
+
+def _curve(losses: list[float]) -> list[str]:
+    """The loss in words: means over the first and the last tenth of the steps, and the least."""
+    if not losses:
+        return []
+    part = max(1, len(losses) // 10)
+    first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
+    return [
+        f"Loss over {len(losses)} steps: {first:.4g} at first, {last:.4g} at last (means over a "
+        f"tenth of the steps), {min(losses):.4g} at least.",
+        "",
+    ]
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())[:300]

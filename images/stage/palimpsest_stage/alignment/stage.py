@@ -1,0 +1,83 @@
+"""What a stage of any method does around its training: ask before and after, publish."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from palimpsest.api.task import (
+    AlignParameters,
+    AnyModelInput,
+    ArtifactInput,
+    ClaimModelInput,
+    HubModelInput,
+    ModelInput,
+)
+
+from palimpsest_stage.alignment import evaluation, tuning
+from palimpsest_stage.alignment.card import Card, render
+from palimpsest_stage.alignment.provenance import receipts
+from palimpsest_stage.errors import InvalidTask, ModelUnsuitable
+from palimpsest_stage.models import load_causal
+from palimpsest_stage.runtime import Context, write_json
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model; `summary` goes to training.json, the rest to the card."""
+
+    model: Any
+    method: str
+    summary: dict[str, Any]
+    learnt: str
+    settings: dict[str, str]
+    losses: list[float]
+
+
+def align(
+    context: Context, parameters: AlignParameters, train: Callable[[Any, Any], Trained]
+) -> None:
+    """Publish what `train` (of a model and its tokenizer) makes of the base model.
+
+    In Hugging Face's layout, with README.md, training.json and evaluation.json.
+    """
+    base, paid = _base(context), receipts(context, "dataset")
+    prompts = evaluation.read_prompts(context, parameters.evaluation_count)
+    model, tokenizer = load_causal(context.model("base"), "bfloat16", parameters.chat_template)
+    if tokenizer.chat_template is None:
+        raise ModelUnsuitable("baseModel.chatTemplate: the model has none of its own, give one")
+    before = evaluation.answers(model, tokenizer, prompts)
+
+    trained = train(tuning.prepare(model, parameters), tokenizer)
+
+    out = context.folder("out")
+    tuning.save(trained.model, tokenizer, out, base)
+    after = evaluation.answers(trained.model, tokenizer, prompts)
+    asked = [
+        {"instruction": prompt, "before": old, "after": new}
+        for prompt, old, new in zip(prompts, before, after, strict=True)
+    ]
+    write_json(out / "evaluation.json", {"prompts": asked})
+    write_json(out / "training.json", trained.summary)
+    card = Card(
+        name=context.task.subject.name,
+        method=trained.method,
+        base=tuning.reference(base),
+        dataset=context.input("dataset", ArtifactInput).uri,
+        guarantee=parameters.guarantee,
+        receipts=paid,
+        learnt=trained.learnt,
+        settings={**tuning.settings(parameters), **trained.settings},
+        losses=trained.losses,
+        merged=parameters.merge,
+        evaluation=asked,
+    )
+    (out / "README.md").write_text(render(card), encoding="utf-8")
+    context.publish({path.name: path for path in out.iterdir() if path.is_file()})
+    tuning.checkpoints(context).forget()
+
+
+def _base(context: Context) -> AnyModelInput:
+    found = context.task.inputs.get("base")
+    if not isinstance(found, ModelInput | HubModelInput | ClaimModelInput):
+        raise InvalidTask("inputs: base must be given as a model")
+    return found

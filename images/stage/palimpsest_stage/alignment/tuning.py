@@ -1,0 +1,122 @@
+"""How every method trains: adapters or all weights, from the last checkpoint on."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from palimpsest.api.task import AlignParameters, AnyModelInput, ClaimModelInput, HubModelInput
+from peft import LoraConfig
+from transformers import TrainerCallback
+
+from palimpsest_stage.alignment.checkpoints import PLACE, Checkpoints, Keeper
+from palimpsest_stage.runtime import Context, write_json
+
+log = logging.getLogger("palimpsest.stage")
+
+BASE = "base.json"
+
+
+def checkpoints(context: Context) -> Checkpoints:
+    """Where this run's checkpoint lies, whichever pod wrote it."""
+    return Checkpoints(context.output, f"{context.prefix}{PLACE}")
+
+
+def prepare(model: Any, parameters: AlignParameters) -> Any:
+    """The model as it is to be trained: frozen beneath adapters, or every weight in float32."""
+    return model if parameters.lora_rank else model.float().requires_grad_(True)
+
+
+def adapters(parameters: AlignParameters) -> LoraConfig | None:
+    """Adapters on every linear layer; None where every weight is trained."""
+    if parameters.lora_rank is None:
+        return None
+    return LoraConfig(
+        r=parameters.lora_rank,
+        lora_alpha=2 * parameters.lora_rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def arguments(context: Context, parameters: AlignParameters) -> dict[str, Any]:
+    """The trainer's settings that no method has its own of."""
+    cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(context.folder("trainer")),
+        "learning_rate": float(parameters.learning_rate),
+        "gradient_checkpointing": False,
+        # Adapters are float32 above a bfloat16 model; only float32 weights are worth casting.
+        "bf16": cuda and parameters.lora_rank is None,
+        "use_cpu": not cuda,
+        "seed": context.seed(context.task.parameters.stage) % 2**31,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": parameters.checkpoint_interval,
+        "save_total_limit": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def settings(parameters: AlignParameters) -> dict[str, str]:
+    """The same for people to read."""
+    rank = parameters.lora_rank
+    kind = f"LoRA of rank {rank} on every linear layer" if rank else "every weight"
+    merged = ("merged" if parameters.merge else "published alone") if rank else "published whole"
+    return {"trained": f"{kind}, {merged}", "learning rate": parameters.learning_rate}
+
+
+def train(context: Context, trainer: Any) -> list[dict[str, Any]]:
+    """Train to the end, from the last checkpoint if there is one; what was logged at each step."""
+    kept = checkpoints(context)
+    trainer.add_callback(Progress(context))
+    trainer.add_callback(Keeper(kept, context.attempt))
+    found = kept.latest(context.folder("resumed"))
+    if found:
+        log.info("going on from step %s", found.name.rpartition("-")[2])
+    trainer.train(resume_from_checkpoint=str(found) if found else None)
+    logged: list[dict[str, Any]] = trainer.state.log_history
+    return logged
+
+
+def finished(trainer: Any, parameters: AlignParameters) -> Any:
+    """The trained model, merged unless adapters alone are wanted, in evaluation mode."""
+    model = trainer.model
+    if parameters.lora_rank is None:
+        model = model.to(torch.bfloat16)
+    elif parameters.merge:
+        model = model.merge_and_unload()
+    return model.eval()
+
+
+def save(model: Any, tokenizer: Any, folder: Path, base: AnyModelInput) -> None:
+    """Write the model, or its adapters beside a word on what they belong to."""
+    told = reference(base)
+    if hasattr(model, "peft_config"):
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = told["uri"]
+            config.revision = told.get("revision")
+        write_json(folder / BASE, told)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def reference(base: AnyModelInput) -> dict[str, str]:
+    """What the base model is, for people and for PEFT: where it is, and the digest that pins it."""
+    if isinstance(base, HubModelInput):
+        return {"uri": base.repository, "revision": base.revision, "digest": base.digest}
+    if isinstance(base, ClaimModelInput):
+        return {"uri": f"pvc://{base.claim}/{base.path}", "digest": base.digest}
+    return {"uri": base.uri, "digest": base.digest}
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Passes the trainer's steps on."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_kwargs: Any) -> None:
+        self._context.progress(state.global_step, state.max_steps, "steps")
