@@ -22,12 +22,16 @@ from .common import (
     rule,
 )
 from .models import PublicModel
+from .rewards import Reward
 
 CheckpointInterval = Annotated[int, Field(ge=1, le=1_000_000)]
 CHECKPOINTS = (
     "Steps between checkpoints. One is kept beside the output, the newest; a pod that follows a "
     "killed one goes on from it to the same result. It is deleted once the model is published."
 )
+
+
+METHODS = ("SFT", "DPO")
 
 
 class Sft(ApiModel):
@@ -57,6 +61,38 @@ class Sft(ApiModel):
     checkpoint_interval: CheckpointInterval = Field(100, description=CHECKPOINTS)
 
 
+class Preferences(ApiModel):
+    """Pairs of answers, ranked already."""
+
+    uri: ObjectUri = Field(
+        description="JSONL in the output's store: `instruction`, `chosen`, `rejected`; never made "
+        "from private data."
+    )
+    digest: Digest = Field(description="SHA-256 of that file.")
+
+
+class Dpo(ApiModel):
+    """Direct preference optimisation (Rafailov et al. 2023) with LoRA against the base model."""
+
+    beta: PositiveDecimal = Field(
+        "0.1", description="How strongly the base model is held to; higher strays less."
+    )
+    epochs: Annotated[int, Field(ge=1, le=100)] = Field(1, description="Passes over the pairs.")
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(16, description="Pairs in a step.")
+    learning_rate: PositiveDecimal = Field("0.00005", description="Peak of AdamW's schedule.")
+    max_length: Annotated[int, Field(ge=16, le=32768)] = Field(
+        128, description="Tokens of instruction and answer; longer ones are cut."
+    )
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Rank of the adapters.")
+    checkpoint_interval: CheckpointInterval = Field(100, description=CHECKPOINTS)
+    preferences: Preferences | None = Field(
+        None,
+        description="Pairs to learn from instead of the data set's; left out: of each row's "
+        "`answers` (the data set's annotation.answers) the one that spec.reward ranks best against "
+        "the one it ranks worst.",
+    )
+
+
 class Evaluation(ApiModel):
     """Public prompts that the model answers before and after."""
 
@@ -81,9 +117,30 @@ class AlignmentRunSpec(ApiModel):
                     "baseModel",
                     "method",
                     "sft",
+                    "dpo",
+                    "reward",
                     "merge",
                     "evaluation",
                     "output",
+                ),
+                *(
+                    rule(
+                        f"self.method == '{method}' || !has(self.{method.lower()})",
+                        f"spec.{method.lower()} goes with method {method}: remove it, or set "
+                        f"spec.method: {method}",
+                    )
+                    for method in METHODS
+                ),
+                rule(
+                    "self.method != 'SFT' || !has(self.reward)",
+                    "spec.reward goes with the other methods: remove it, method SFT learns from "
+                    "answers as they are",
+                ),
+                rule(
+                    "self.method != 'DPO' || has(self.reward) != "
+                    "(has(self.dpo) && has(self.dpo.preferences))",
+                    "method DPO takes either spec.reward, which ranks the data set's answers, or "
+                    "spec.dpo.preferences, which are ranked already",
                 ),
                 rule(
                     "self.merge || !has(self.sft) || self.sft.tuning != 'Full'",
@@ -98,12 +155,18 @@ class AlignmentRunSpec(ApiModel):
         description="The SyntheticDataset to train on, of this namespace."
     )
     base_model: PublicModel = Field(description="The model to align.")
-    method: Literal["SFT"] = Field(
-        "SFT", description="SFT: supervised fine-tuning on the data set's answers."
+    method: Literal["SFT", "DPO"] = Field(
+        "SFT",
+        description="SFT: supervised fine-tuning on the data set's answers. DPO: learning from "
+        "pairs of a better and a worse answer.",
     )
-    sft: Sft = Field(
-        default_factory=Sft, description="Supervised fine-tuning; loss on answers only."
+    sft: Sft | None = Field(
+        None, description="With method SFT: supervised fine-tuning; left out: its defaults."
     )
+    dpo: Dpo | None = Field(
+        None, description="With method DPO: preference optimisation; left out: its defaults."
+    )
+    reward: Reward | None = Field(None, description="With method DPO: what ranks answers.")
     merge: bool = Field(
         True,
         description="true: publish the whole model, the adapters merged into it. false: publish "
@@ -116,6 +179,11 @@ class AlignmentRunSpec(ApiModel):
     compute: Compute = Field(default_factory=Compute)
     suspend: bool = Field(False, description="Start no new pod; a running one ends first.")
     ttl_seconds_after_finished: TtlSeconds | None = Field(None, description=TTL_DESCRIPTION)
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether the method learns from the data set's answers."""
+        return self.method == "SFT" or (self.method == "DPO" and self.reward is not None)
 
 
 class AlignmentRunStatus(CommonStatus):

@@ -90,11 +90,12 @@ MESSAGES: dict[Outcome, str] = {
     Outcome.MODEL_UNSUITABLE: (
         "The model cannot be used here: it must be a causal language model in safetensors whose "
         "linear layers include the adapters' targets, with 16 parameters of theirs for each "
-        "canary of an audit; to answer or to be aligned it needs a chat template (chatTemplate)."
+        "canary of an audit; to answer or to be aligned it needs a chat template (chatTemplate). A "
+        "reward must be a sequence classifier with one output. The pod's log names the field."
     ),
     Outcome.DATASET_UNSUITABLE: (
-        "No example can be learnt from: the data set has no usable answers (spec.annotation), or "
-        "none begins within spec.sft.maxLength."
+        "No example can be learnt from: the data set has no usable answers (spec.annotation), none "
+        "begins within maxLength, or no row has a better and a worse one (annotation.answers)."
     ),
     Outcome.OUT_OF_RESOURCES: "Memory or scratch space ran out: raise spec.compute.",
     Outcome.AUDIT_FAILED: (

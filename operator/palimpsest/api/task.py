@@ -15,6 +15,7 @@ from .audit import AuditParameters
 from .base import ApiModel, Digest, PositiveDecimal, UnitDecimal
 from .common import Encryption
 from .generator import Lora, Optimizer, Schedule
+from .rewards import BuiltIn
 
 TASK_VARIABLE = "PALIMPSEST_TASK"
 # A training on several processes; beside the task, which says what is computed and not by whom.
@@ -274,6 +275,13 @@ class AlignParameters(ApiModel):
     guarantee: str
 
 
+class RewardParameters(ApiModel):
+    """A built-in reward by name, or a model that is among the inputs."""
+
+    built_in: BuiltIn | None = None
+    chat_template: str | None = None
+
+
 class SftParameters(AlignParameters):
     """Supervised fine-tuning."""
 
@@ -281,6 +289,16 @@ class SftParameters(AlignParameters):
     epochs: int
     max_length: int
     packing: bool
+
+
+class DpoParameters(AlignParameters):
+    """Direct preference optimisation; `reward` None: by pairs that are ranked already."""
+
+    stage: Literal["dpo"] = "dpo"
+    epochs: int
+    max_length: int
+    beta: PositiveDecimal
+    reward: RewardParameters | None
 
 
 Parameters = Annotated[
@@ -292,7 +310,8 @@ Parameters = Annotated[
     | AnnotateParameters
     | CardParameters
     | PruneParameters
-    | SftParameters,
+    | SftParameters
+    | DpoParameters,
     Field(discriminator="stage"),
 ]
 

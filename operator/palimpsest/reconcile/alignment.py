@@ -48,11 +48,12 @@ def reconcile(observed: ObservedAlignment, now: datetime) -> Plan:
 
 
 def _align(observed: ObservedAlignment, now: datetime) -> Step:
-    name = observed.run.spec.dataset_ref.name
+    spec = observed.run.spec
+    name, stage = spec.dataset_ref.name, tasks.align_stage(spec)
     data = observed.dataset
     if data is None:
         return stages.waiting(
-            "sft",
+            stage,
             "DatasetNotFound",
             f"SyntheticDataset {name} does not exist in namespace {observed.meta.namespace}.",
             requeue=None,
@@ -60,17 +61,17 @@ def _align(observed: ObservedAlignment, now: datetime) -> Step:
     status = data.dataset.status
     if status is None or status.dataset is None or status.summary != "Ready":
         return stages.waiting(
-            "sft",
+            stage,
             "DatasetNotReady",
             f"Waiting for SyntheticDataset {name} to be Ready.",
             requeue=None,
         )
-    if data.dataset.spec.annotation is None:
+    if spec.needs_answers and data.dataset.spec.annotation is None:
         message = (
             f"SyntheticDataset {name} has no answers: give it spec.annotation to align a model "
             "on it."
         )
-        step = stages.waiting("sft", "DatasetWithoutAnswers", message)
+        step = stages.waiting(stage, "DatasetWithoutAnswers", message)
         return Step(step.status, Verdict("Stalled", "DatasetWithoutAnswers", message), requeue=None)
     plan = tasks.align(
         observed.meta,

@@ -17,6 +17,7 @@ STAGE_CONDITIONS = {
     "card": "Published",
     "prune": "Pruned",
     "sft": "Aligned",
+    "dpo": "Aligned",
 }
 
 

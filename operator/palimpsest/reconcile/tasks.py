@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from palimpsest.api.alignment import AlignmentRunSpec
+from palimpsest.api.alignment import AlignmentRunSpec, Dpo, Sft
 from palimpsest.api.annotation import AnnotationEndpoint
 from palimpsest.api.budget import PrivacyBudgetSpec
 from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage, StorageAuth
@@ -11,6 +12,7 @@ from palimpsest.api.dataset import SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGeneratorSpec
 from palimpsest.api.manifest import MANIFEST
 from palimpsest.api.models import PublicModel
+from palimpsest.api.rewards import Reward
 from palimpsest.api.task import (
     AnnotateParameters,
     AnyModelInput,
@@ -21,6 +23,7 @@ from palimpsest.api.task import (
     ClusterParameters,
     EndpointAccess,
     EndpointInput,
+    DpoParameters,
     FileInput,
     HistogramParameters,
     HubModelInput,
@@ -31,6 +34,7 @@ from palimpsest.api.task import (
     Parameters,
     PrivateInput,
     PruneParameters,
+    RewardParameters,
     SampleParameters,
     SelectParameters,
     SftParameters,
@@ -114,7 +118,7 @@ def _model(ref: ModelRef, store: str) -> ModelInput:
 _MODELS = "models"
 
 
-def _public_model(ref: PublicModel) -> AnyModelInput:
+def _public_model(ref: PublicModel, store: str = _MODELS) -> AnyModelInput:
     """A model outside custody; one of a store is in `_model_stores(ref)`, or with the output."""
     if ref.revision is not None:
         return HubModelInput(
@@ -126,11 +130,11 @@ def _public_model(ref: PublicModel) -> AnyModelInput:
     if ref.scheme == "pvc":
         claim, _, path = ref.uri.removeprefix("pvc://").partition("/")
         return ClaimModelInput(claim=claim, path=path, digest=ref.digest)
-    return ModelInput(store=_MODELS if ref.storage else "outputs", uri=ref.uri, digest=ref.digest)
+    return ModelInput(store=store if ref.storage else "outputs", uri=ref.uri, digest=ref.digest)
 
 
-def _model_stores(ref: PublicModel) -> dict[str, StoreAccess]:
-    return {_MODELS: _access(ref.storage)} if ref.storage else {}
+def _model_stores(ref: PublicModel, store: str = _MODELS) -> dict[str, StoreAccess]:
+    return {store: _access(ref.storage)} if ref.storage else {}
 
 
 def _endpoint_access(endpoint: AnnotationEndpoint) -> EndpointAccess:
@@ -401,37 +405,70 @@ HISTOGRAM_RESTARTS = 5
 def align(
     meta: Meta, spec: AlignmentRunSpec, dataset: ArtifactRef, origin: Location, guarantee: str
 ) -> StagePlan:
-    """Supervised fine-tuning on a published data set."""
+    """Alignment on a published data set, by the spec's method."""
     inputs: dict[str, Input] = {
         "base": _public_model(spec.base_model),
         "dataset": ArtifactInput(store="datasets", uri=dataset.uri, digest=dataset.digest),
+    }
+    stores = {
+        "outputs": _access(spec.output.storage),
+        "datasets": _access(origin.storage, spec.output.storage.auth),
+        **_model_stores(spec.base_model),
     }
     if spec.evaluation:
         inputs["evaluation"] = FileInput(
             store="outputs", uri=spec.evaluation.prompts, digest=spec.evaluation.digest
         )
-    return _plan(
-        meta,
-        SftParameters(
-            epochs=spec.sft.epochs,
-            batch_size=spec.sft.batch_size,
-            learning_rate=spec.sft.learning_rate,
-            max_length=spec.sft.max_length,
-            packing=spec.sft.packing,
-            lora_rank=spec.sft.lora_rank if spec.sft.tuning == "LoRA" else None,
-            merge=spec.merge,
-            checkpoint_interval=spec.sft.checkpoint_interval,
-            evaluation_count=spec.evaluation.count if spec.evaluation else 0,
-            chat_template=spec.base_model.chat_template,
-            guarantee=guarantee,
-        ),
-        inputs,
-        {
-            "outputs": _access(spec.output.storage),
-            "datasets": _access(origin.storage, spec.output.storage.auth),
-            **_model_stores(spec.base_model),
-        },
-        "outputs",
-        spec.output,
-        "",
+    if spec.dpo and spec.dpo.preferences:
+        given = spec.dpo.preferences
+        inputs["preferences"] = FileInput(store="outputs", uri=given.uri, digest=given.digest)
+    if spec.reward and spec.reward.model:
+        inputs["reward"] = _public_model(spec.reward.model, "reward-models")
+        stores |= _model_stores(spec.reward.model, "reward-models")
+    parameters = _aligning(spec, guarantee)
+    return _plan(meta, parameters, inputs, stores, "outputs", spec.output, "")
+
+
+def align_stage(spec: AlignmentRunSpec) -> str:
+    """The stage of the spec's method."""
+    return spec.method.lower()
+
+
+def _aligning(spec: AlignmentRunSpec, guarantee: str) -> Parameters:
+    common: dict[str, Any] = {
+        "merge": spec.merge,
+        "evaluation_count": spec.evaluation.count if spec.evaluation else 0,
+        "chat_template": spec.base_model.chat_template,
+        "guarantee": guarantee,
+    }
+    if spec.method == "DPO":
+        dpo = spec.dpo or Dpo()
+        return DpoParameters(
+            epochs=dpo.epochs,
+            batch_size=dpo.batch_size,
+            learning_rate=dpo.learning_rate,
+            max_length=dpo.max_length,
+            beta=dpo.beta,
+            lora_rank=dpo.lora_rank,
+            checkpoint_interval=dpo.checkpoint_interval,
+            reward=_reward(spec.reward),
+            **common,
+        )
+    sft = spec.sft or Sft()
+    return SftParameters(
+        epochs=sft.epochs,
+        batch_size=sft.batch_size,
+        learning_rate=sft.learning_rate,
+        max_length=sft.max_length,
+        packing=sft.packing,
+        lora_rank=sft.lora_rank if sft.tuning == "LoRA" else None,
+        checkpoint_interval=sft.checkpoint_interval,
+        **common,
     )
+
+
+def _reward(reward: Reward | None) -> RewardParameters | None:
+    if reward is None:
+        return None
+    template = reward.model.chat_template if reward.model else None
+    return RewardParameters(built_in=reward.built_in, chat_template=template)

@@ -971,7 +971,7 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "alignment",
         {"spec.method": "PPO"},
-        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.method: Unsupported value: "PPO": supported values: "SFT", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.method: Unsupported value: "PPO": supported values: "SFT", "DPO", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
     ),
     Wrong(
         "alignment",
@@ -1040,8 +1040,58 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "alignment",
-        {"spec.reward": "x"},
-        'AlignmentRun in version "v1alpha1" cannot be handled as a AlignmentRun: strict decoding error: unknown field "spec.reward"',
+        {"spec.reward": {"builtIn": "Informative"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.reward goes with the other methods: remove it, method SFT learns from answers as they are',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.dpo": {"beta": "0.2"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.dpo goes with method DPO: remove it, or set spec.method: DPO',
+    ),
+    Wrong(
+        "alignment",
+        {
+            "spec.method": "DPO",
+            "spec.reward": {"builtIn": "Informative"},
+            "spec.sft": {"epochs": 2},
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.sft goes with method SFT: remove it, or set spec.method: SFT',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.method": "DPO"},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": method DPO takes either spec.reward, which ranks the data set\'s answers, or spec.dpo.preferences, which are ranked already',
+    ),
+    Wrong(
+        "alignment",
+        {
+            "spec.method": "DPO",
+            "spec.reward": {"builtIn": "Informative"},
+            "spec.dpo": {"preferences": {"uri": "s3://models/pairs.jsonl", "digest": DIGEST}},
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": method DPO takes either spec.reward, which ranks the data set\'s answers, or spec.dpo.preferences, which are ranked already',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.method": "DPO", "spec.reward": {}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes either model or builtIn',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.method": "DPO", "spec.reward": {"builtIn": "Length"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.reward.builtIn: Unsupported value: "Length": supported values: "Informative", "OnTopic", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.method": "DPO", "spec.reward": {"builtIn": "OnTopic"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec: Invalid value: "object": spec.method is immutable: make another AlignmentRun, spec: Invalid value: "object": spec.reward is immutable: make another AlignmentRun]',
+        later=True,
+    ),
+    Wrong(
+        "alignment",
+        {"spec.merge": False},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.merge is immutable: make another AlignmentRun',
+        later=True,
     ),
     Wrong(
         "alignment",

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from palimpsest.api.task import Input, SftParameters, Task
+from palimpsest.api.task import DpoParameters, Input, RewardParameters, SftParameters, Task
 from unit.stage.ground import Ground
 
 TEMPLATE = (
@@ -16,22 +16,29 @@ ROWS = [
 ]
 
 
+# Of some steps, quick, with a checkpoint at every third.
+COMMON: dict[str, Any] = {
+    "batch_size": 4,
+    "learning_rate": "0.01",
+    "lora_rank": 4,
+    "merge": True,
+    "checkpoint_interval": 3,
+    "evaluation_count": 0,
+    "chat_template": TEMPLATE,
+    "guarantee": "(3, 1e-5)-DP",
+}
+INFORMATIVE = RewardParameters(built_in="Informative")
+
+
 def sft(**given: Any) -> SftParameters:
-    """Of some steps, quick, with a checkpoint at every third."""
-    standard: dict[str, Any] = {
-        "epochs": 2,
-        "batch_size": 4,
-        "learning_rate": "0.01",
-        "max_length": 48,
-        "packing": False,
-        "lora_rank": 4,
-        "merge": True,
-        "checkpoint_interval": 3,
-        "evaluation_count": 0,
-        "chat_template": TEMPLATE,
-        "guarantee": "(3, 1e-5)-DP",
-    }
-    return SftParameters(**standard | given)
+    """Supervised fine-tuning."""
+    return SftParameters(**COMMON | {"epochs": 2, "max_length": 48, "packing": False} | given)
+
+
+def dpo(**given: Any) -> DpoParameters:
+    """Preference optimisation by a built-in reward."""
+    own = {"epochs": 2, "max_length": 64, "beta": "0.1", "reward": INFORMATIVE}
+    return DpoParameters(**COMMON | own | given)
 
 
 def alignment(

@@ -10,6 +10,7 @@ from transformers import (
     BertModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
 )
 
@@ -48,6 +49,25 @@ def tiny_model(layers: int = 2, hidden: int = 32, tied: bool = True) -> LlamaFor
 def tiny_folder(folder: Path) -> Path:
     folder.mkdir(parents=True)
     tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def tiny_classifier(folder: Path, labels: int = 1) -> Path:
+    """A random Llama that classifies sequences; one label makes it a reward model."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=259,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        num_labels=labels,
+        initializer_range=0.2,
+    )
+    LlamaForSequenceClassification(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 

@@ -1,0 +1,77 @@
+"""Pairs of a better and a worse answer to the same instruction."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from palimpsest_stage.alignment.rewards import Reward
+from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.runtime import Context
+
+# Rewards closer than this tell nothing apart.
+TIE = 1e-6
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers."""
+
+    instruction: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What rows gave: pairs, and how many gave none for the one reason or the other."""
+
+    pairs: list[Pair]
+    ties: int = 0
+    without_choice: int = 0
+
+
+def rank(rows: list[dict[str, Any]], reward: Reward) -> Ranked:
+    """Of each row's answers the best against the worst; ties are dropped."""
+    choices = [(row["instruction"], list(dict.fromkeys(row.get("answers") or []))) for row in rows]
+    some = [(instruction, answers) for instruction, answers in choices if len(answers) > 1]
+    scores = iter(
+        reward(
+            [instruction for instruction, answers in some for _ in answers],
+            [answer for _, answers in some for answer in answers],
+        )
+    )
+    pairs, ties = [], 0
+    for instruction, answers in some:
+        scored = [(next(scores), answer) for answer in answers]
+        best, worst = max(scored), min(scored)
+        # Not below it, so that no number counts as none.
+        if not best[0] - worst[0] > TIE:
+            ties += 1
+        else:
+            pairs.append(Pair(instruction, best[1], worst[1]))
+    return Ranked(pairs, ties, len(choices) - len(some))
+
+
+def read(context: Context, name: str) -> Ranked:
+    """Pairs of the file input called so. Raises InputMismatch."""
+    pairs, ties = [], 0
+    try:
+        with context.file(name).open(encoding="utf-8") as file:
+            for line in filter(str.strip, file):
+                row = json.loads(line)
+                pair = Pair(*(_text(row[key]) for key in ("instruction", "chosen", "rejected")))
+                if pair.chosen == pair.rejected:
+                    ties += 1
+                else:
+                    pairs.append(pair)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputMismatch(
+            f"{name}: JSONL with the texts `instruction`, `chosen` and `rejected` is needed"
+        ) from error
+    return Ranked(pairs, ties)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value

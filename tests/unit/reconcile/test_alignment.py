@@ -1,0 +1,50 @@
+"""What the stage of each method of alignment is told."""
+
+from typing import Any
+
+import samples
+from palimpsest.api.alignment import AlignmentRunSpec
+from palimpsest.api.common import ArtifactRef, Location
+from palimpsest.api.task import DpoParameters, FileInput, ModelInput, RewardParameters, Task
+from palimpsest.reconcile import tasks
+from palimpsest.reconcile.observed import Meta
+
+META = Meta("AlignmentRun", "research", "assistant", "u", 1, deleting=False)
+DATASET = ArtifactRef(uri="s3://outputs/questions/card-1/manifest.json", digest=samples.DIGEST)
+ELSEWHERE = {**samples.STORAGE, "endpoint": "https://models.example.com"}
+
+
+def told(**spec: Any) -> Task:
+    parsed = AlignmentRunSpec.model_validate(samples.alignment(**spec)["spec"])
+    origin = Location.model_validate({"uri": "s3://outputs/questions/", "storage": samples.STORAGE})
+    return tasks.align(META, parsed, DATASET, origin, "(3, 1e-5)-DP").task
+
+
+def test_full_tuning_has_no_rank() -> None:
+    assert getattr(told().parameters, "lora_rank", None) == 8
+    assert getattr(told(sft={"tuning": "Full"}).parameters, "lora_rank", 0) is None
+
+
+def test_a_reward_model_is_an_input_from_its_own_store() -> None:
+    model = {"uri": "s3://rewards/helpful/", "digest": samples.DIGEST, "chatTemplate": "{{ 1 }}"}
+    task = told(method="DPO", reward={"model": {**model, "storage": ELSEWHERE}})
+    assert isinstance(task.parameters, DpoParameters)
+    assert task.parameters.reward == RewardParameters(chat_template="{{ 1 }}")
+    assert task.inputs["reward"] == ModelInput(
+        store="reward-models", uri="s3://rewards/helpful/", digest=samples.DIGEST
+    )
+    assert task.stores["reward-models"].endpoint == "https://models.example.com"
+    assert task.output.uri.startswith("s3://outputs/assistant/dpo-")
+
+
+def test_pairs_of_one_s_own_are_a_file_and_need_no_answers() -> None:
+    pairs = {"uri": "s3://outputs/pairs.jsonl", "digest": samples.DIGEST}
+    task = told(method="DPO", dpo={"preferences": pairs})
+    assert isinstance(task.parameters, DpoParameters)
+    assert task.parameters.reward is None
+    given = FileInput(store="outputs", uri=pairs["uri"], digest=samples.DIGEST)
+    assert task.inputs["preferences"] == given
+    ranked = samples.alignment(method="DPO", reward={"builtIn": "OnTopic"})["spec"]
+    assert AlignmentRunSpec.model_validate(ranked).needs_answers
+    own = samples.alignment(method="DPO", dpo={"preferences": pairs})["spec"]
+    assert not AlignmentRunSpec.model_validate(own).needs_answers

@@ -1,0 +1,87 @@
+"""The dpo stage as a program: by a reward, by a reward model, by given pairs, and with none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.fixtures import ObjectStore
+from palimpsest.api.task import FileInput, RewardParameters, sha256_digest
+from unit.stage.aligned import ROWS, alignment, dpo
+from unit.stage.ground import Ground
+from unit.stage.tiny import tiny_classifier
+
+CHOICES: list[dict[str, Any]] = [
+    row | {"answers": ["yes it is so", "is more", f"is {row['id']}"]} for row in ROWS
+]
+
+
+@pytest.fixture
+def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
+    return Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), 100)
+
+
+def given_pairs(ground: Ground, pairs: list[dict[str, Any]]) -> FileInput:
+    data = b"".join(json.dumps(pair).encode() + b"\n" for pair in pairs)
+    uri = f"s3://outputs/{ground.folder.name}/pairs.jsonl"
+    ground.store("root").put(uri, data)
+    return FileInput(store="outputs", uri=uri, digest=sha256_digest(data))
+
+
+def test_the_policy_comes_to_prefer_what_the_reward_prefers(
+    ground: Ground, model_folder: Path
+) -> None:
+    rows: list[dict[str, Any]] = [*CHOICES, ROWS[0], ROWS[1] | {"answers": ["is is", "more"]}]
+    task = alignment(ground, model_folder, dpo(), rows)
+    ended = ground.run(task)
+    assert ended.outcome == "Completed", ended.said
+    told = json.loads(ground.read(task.output, "training.json"))
+    assert (told["pairs"], told["ties"], told["withoutChoice"]) == (64, 1, 1)
+    assert len(told["loss"]) == 32
+    # Two answers that the model took for alike, loss ln 2; the better one wins by far at last.
+    assert told["loss"][0]["loss"] == pytest.approx(0.693, abs=0.01)
+    assert told["loss"][-1]["loss"] < 0.3
+    assert told["loss"][-1]["accuracy"] == 1
+    card = ground.read(task.output, "README.md").decode()
+    assert "64 synthetic instructions (1 ties dropped)" in card
+    assert "| preferences | ranked by Informative |" in card
+
+
+def test_pairs_come_from_a_reward_model_or_a_file(
+    ground: Ground, model_folder: Path, tmp_path: Path
+) -> None:
+    reward = ground.push_model(tiny_classifier(tmp_path / "reward"), "s3://models/tiny-reward/")
+    parameters = dpo(epochs=1, reward=RewardParameters())
+    ranked = alignment(ground, model_folder, parameters, CHOICES, reward=reward)
+    pairs = [{"instruction": "a", "chosen": "yes", "rejected": "no"}] * 8
+    same = {"instruction": "a", "chosen": "yes", "rejected": "yes"}
+    given = alignment(
+        ground,
+        model_folder,
+        dpo(reward=None),
+        ROWS,
+        preferences=given_pairs(ground, [*pairs, same]),
+    )
+    beside = ground.start(given)
+    ended = ground.run(ranked)
+    assert ended.outcome == "Completed", ended.said
+    assert json.loads(ground.read(ranked.output, "training.json"))["pairs"] == 64
+    ended = beside.wait()
+    assert ended.outcome == "Completed", ended.said
+    told = json.loads(ground.read(given.output, "training.json"))
+    assert (told["pairs"], told["ties"]) == (8, 1)
+
+
+def test_without_a_pair_the_remedy_is_named(
+    ground: Ground, model_folder: Path, tmp_path: Path
+) -> None:
+    none = ground.start(alignment(ground, model_folder, dpo()))
+    causal = ground.push_model(model_folder, "s3://models/causal-reward/")
+    parameters = dpo(reward=RewardParameters())
+    headless = ground.run(alignment(ground, model_folder, parameters, CHOICES, reward=causal))
+    assert headless.outcome == "ModelUnsuitable"
+    assert "spec.reward.model: LlamaForCausalLM gives no reward" in headless.said
+    ended = none.wait()
+    assert ended.outcome == "DatasetUnsuitable"
+    assert "64 have fewer than two" in ended.said
+    assert "set annotation.answers of the data set to 2 or more" in ended.said
