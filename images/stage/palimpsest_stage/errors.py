@@ -43,5 +43,9 @@ class EndpointFailed(StageError):  # noqa: N818 - an event, named as it is told
         self.outcome = outcome
 
 
+class Diverged(StageError):  # noqa: N818 - named as the outcome is
+    """An alignment's policy ran away from its base model, or its loss is no number."""
+
+
 class PeerLost(StageError):  # noqa: N818 - an event, named as it is told
     """Another rank of the training is gone, silent or at odds; the attempt ends."""

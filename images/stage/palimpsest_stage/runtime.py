@@ -276,12 +276,17 @@ class Context:
         data = canonical_json(manifest.model_dump(by_alias=True, mode="json"))
         self.output.put_if_absent(f"{self.prefix}{MANIFEST}", data)
 
-    def progress(self, done: int, total: int, unit: str, tokens: int = 0) -> None:
-        """Tell how far the stage is, at most every few seconds. Never from a private stage."""
+    def progress(
+        self, done: int, total: int, unit: str, tokens: int = 0, last: bool = False
+    ) -> None:
+        """Tell how far the stage is, at most every few seconds. Never from a private stage.
+
+        `last`: it goes no further, so it is told at once.
+        """
         if self.task.charge is not None:
             raise InvalidTask("a private stage tells no progress")
         now = time.monotonic()
-        if now - self._reported >= PROGRESS_SECONDS or done == total:
+        if now - self._reported >= PROGRESS_SECONDS or done == total or last:
             self._reported = now
             report = {"done": done, "total": total, "unit": unit}
             data = canonical_json(report | ({"tokens": tokens} if tokens else {}))

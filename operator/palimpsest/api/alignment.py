@@ -31,7 +31,7 @@ CHECKPOINTS = (
 )
 
 
-METHODS = ("SFT", "DPO")
+METHODS = ("SFT", "DPO", "RLHF")
 
 
 class Sft(ApiModel):
@@ -93,6 +93,39 @@ class Dpo(ApiModel):
     )
 
 
+class Rlhf(ApiModel):
+    """Reinforcement learning from feedback with LoRA: the policy answers, the reward scores."""
+
+    algorithm: Literal["GRPO", "RLOO"] = Field(
+        "GRPO",
+        description="What a completion is measured against. GRPO (Shao et al. 2024): mean and "
+        "spread of its prompt's completions; KL is part of the loss. RLOO (Ahmadian et al. 2024): "
+        "the mean of the others; KL is taken from the reward.",
+    )
+    steps: Annotated[int, Field(ge=1, le=100_000)] = Field(100, description="Updates.")
+    prompts_per_step: Annotated[int, Field(ge=1, le=1024)] = Field(
+        4, description="Instructions of the data set in a step."
+    )
+    completions_per_prompt: Annotated[int, Field(ge=2, le=64)] = Field(
+        4, description="Answers that the policy samples to each, to be compared."
+    )
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
+        64, description="Tokens of a completion at most."
+    )
+    learning_rate: PositiveDecimal = Field("0.00001", description="Peak of AdamW's schedule.")
+    kl_coefficient: PositiveDecimal = Field(
+        "0.05", description="Weight of the KL divergence from the base model."
+    )
+    max_kl: PositiveDecimal = Field(
+        "1",
+        alias="maxKL",
+        description="The run ends, with reason Diverged and without a model, when a step's mean KL "
+        "for each token is above this.",
+    )
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Rank of the adapters.")
+    checkpoint_interval: CheckpointInterval = Field(20, description=CHECKPOINTS)
+
+
 class Evaluation(ApiModel):
     """Public prompts that the model answers before and after."""
 
@@ -118,6 +151,7 @@ class AlignmentRunSpec(ApiModel):
                     "method",
                     "sft",
                     "dpo",
+                    "rlhf",
                     "reward",
                     "merge",
                     "evaluation",
@@ -135,6 +169,10 @@ class AlignmentRunSpec(ApiModel):
                     "self.method != 'SFT' || !has(self.reward)",
                     "spec.reward goes with the other methods: remove it, method SFT learns from "
                     "answers as they are",
+                ),
+                rule(
+                    "self.method != 'RLHF' || has(self.reward)",
+                    "method RLHF needs spec.reward: what the policy learns to earn",
                 ),
                 rule(
                     "self.method != 'DPO' || has(self.reward) != "
@@ -155,10 +193,11 @@ class AlignmentRunSpec(ApiModel):
         description="The SyntheticDataset to train on, of this namespace."
     )
     base_model: PublicModel = Field(description="The model to align.")
-    method: Literal["SFT", "DPO"] = Field(
+    method: Literal["SFT", "DPO", "RLHF"] = Field(
         "SFT",
         description="SFT: supervised fine-tuning on the data set's answers. DPO: learning from "
-        "pairs of a better and a worse answer.",
+        "pairs of a better and a worse answer. RLHF: reinforcement learning on the policy's own "
+        "answers.",
     )
     sft: Sft | None = Field(
         None, description="With method SFT: supervised fine-tuning; left out: its defaults."
@@ -166,7 +205,12 @@ class AlignmentRunSpec(ApiModel):
     dpo: Dpo | None = Field(
         None, description="With method DPO: preference optimisation; left out: its defaults."
     )
-    reward: Reward | None = Field(None, description="With method DPO: what ranks answers.")
+    rlhf: Rlhf | None = Field(
+        None, description="With method RLHF: reinforcement learning; left out: its defaults."
+    )
+    reward: Reward | None = Field(
+        None, description="With methods DPO and RLHF: what scores answers."
+    )
     merge: bool = Field(
         True,
         description="true: publish the whole model, the adapters merged into it. false: publish "

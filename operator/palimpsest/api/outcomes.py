@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     ENDPOINT_FAILING = "EndpointFailing"
     ENDPOINT_RATE_LIMITED = "EndpointRateLimited"
     ENDPOINT_GARBLED = "EndpointGarbled"
+    DIVERGED = "Diverged"
     INTERNAL_ERROR = "InternalError"
 
     @property
@@ -65,6 +66,7 @@ EXIT_CODES: dict[Outcome, int] = {
     Outcome.ENDPOINT_FAILING: 85,
     Outcome.ENDPOINT_RATE_LIMITED: 86,
     Outcome.ENDPOINT_GARBLED: 87,
+    Outcome.DIVERGED: 88,
     Outcome.INTERNAL_ERROR: 70,
 }
 RETRYABLE_EXIT_CODE = 75
@@ -136,6 +138,10 @@ MESSAGES: dict[Outcome, str] = {
         "For patienceSeconds the endpoint broke its answers off or sent what is no chat completion "
         "(choices[0].message.content): check that baseURL leads to such a server. What was "
         "answered is kept."
+    ),
+    Outcome.DIVERGED: (
+        "The alignment diverged: KL above rlhf.maxKL, or a loss or reward that is no number. Lower "
+        "learningRate, or raise rlhf.klCoefficient (with DPO, beta)."
     ),
     Outcome.INTERNAL_ERROR: (
         "The stage failed; the details are in the custodian's report (or, outside custody, in "

@@ -301,6 +301,19 @@ class DpoParameters(AlignParameters):
     reward: RewardParameters | None
 
 
+class RlhfParameters(AlignParameters):
+    """Reinforcement learning on the policy's own answers; `batch_size` prompts in a step."""
+
+    stage: Literal["rlhf"] = "rlhf"
+    algorithm: Literal["GRPO", "RLOO"]
+    steps: int
+    completions: int
+    max_new_tokens: int
+    kl_coefficient: PositiveDecimal
+    max_kl: PositiveDecimal
+    reward: RewardParameters
+
+
 Parameters = Annotated[
     TrainParameters
     | SampleParameters
@@ -311,7 +324,8 @@ Parameters = Annotated[
     | CardParameters
     | PruneParameters
     | SftParameters
-    | DpoParameters,
+    | DpoParameters
+    | RlhfParameters,
     Field(discriminator="stage"),
 ]
 

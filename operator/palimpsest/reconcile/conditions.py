@@ -18,6 +18,7 @@ STAGE_CONDITIONS = {
     "prune": "Pruned",
     "sft": "Aligned",
     "dpo": "Aligned",
+    "rlhf": "Aligned",
 }
 
 

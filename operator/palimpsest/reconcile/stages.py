@@ -142,12 +142,20 @@ def succeeded(
 
 
 def failed(
-    plan: StagePlan, job: Job, reason: str, message: str, charge: ChargeStatus | None = None
+    plan: StagePlan,
+    job: Job,
+    reason: str,
+    message: str,
+    charge: ChargeStatus | None = None,
+    so_far: str = "",
 ) -> Step:
     """A stage that ended without an artifact and is not tried again by itself."""
+    if so_far:
+        message = f"{message} It came to {so_far}."
     status = StageStatus(
         name=plan.stage,
         state="Failed",
+        progress=so_far,
         message=message[:512],
         job=job.name,
         start_time=job.started,
@@ -181,13 +189,14 @@ def retried(
     at: datetime | None,
     now: datetime,
     charge: ChargeStatus | None = None,
+    so_far: str = "",
 ) -> Step:
     """A stage whose Job failed: over, or another Job at the time `at` under the same name."""
     reason, message = why(job)
     if job.outcome and job.outcome.of_the_endpoint:
         message += _endpoint(plan.task)
     if at is None:
-        return failed(plan, job, reason, message, charge)
+        return failed(plan, job, reason, message, charge, so_far)
     step = waiting(plan.stage, reason, f"{message} Another attempt follows.", POLL_SECONDS)
     status = step.status.model_copy(update={"charge": charge, "job": job.name})
     step = replace(step, status=status)
@@ -270,7 +279,8 @@ def public_stage(
         manifest = jobs.manifest(meta, plan.task, plan.digest, compute, settings, None, 1)
         return creating(plan, CreateJob(manifest))
     if job.state == "Failed":
-        return retried(plan, job, attempts.retry_at(job, jobs.compute_digest(compute, None)), now)
+        at = attempts.retry_at(job, jobs.compute_digest(compute, None))
+        return retried(plan, job, at, now, so_far=progress(plan, objects))
     if job.state == "Succeeded" and not job.deleting:
         # The artifact was there when the pod exited; it is gone, so the work is done again.
         return Step(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palimpsest.api.alignment import AlignmentRunSpec, Dpo, Sft
+from palimpsest.api.alignment import AlignmentRunSpec, Dpo, Rlhf, Sft
 from palimpsest.api.annotation import AnnotationEndpoint
 from palimpsest.api.budget import PrivacyBudgetSpec
 from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage, StorageAuth
@@ -35,6 +35,7 @@ from palimpsest.api.task import (
     PrivateInput,
     PruneParameters,
     RewardParameters,
+    RlhfParameters,
     SampleParameters,
     SelectParameters,
     SftParameters,
@@ -452,6 +453,24 @@ def _aligning(spec: AlignmentRunSpec, guarantee: str) -> Parameters:
             lora_rank=dpo.lora_rank,
             checkpoint_interval=dpo.checkpoint_interval,
             reward=_reward(spec.reward),
+            **common,
+        )
+    if spec.method == "RLHF":
+        rlhf, reward = spec.rlhf or Rlhf(), _reward(spec.reward)
+        if reward is None:
+            raise ValueError("spec.reward is not given")
+        return RlhfParameters(
+            algorithm=rlhf.algorithm,
+            steps=rlhf.steps,
+            batch_size=rlhf.prompts_per_step,
+            completions=rlhf.completions_per_prompt,
+            max_new_tokens=rlhf.max_new_tokens,
+            learning_rate=rlhf.learning_rate,
+            kl_coefficient=rlhf.kl_coefficient,
+            max_kl=rlhf.max_kl,
+            lora_rank=rlhf.lora_rank,
+            checkpoint_interval=rlhf.checkpoint_interval,
+            reward=reward,
             **common,
         )
     sft = spec.sft or Sft()

@@ -971,7 +971,7 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "alignment",
         {"spec.method": "PPO"},
-        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.method: Unsupported value: "PPO": supported values: "SFT", "DPO", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.method: Unsupported value: "PPO": supported values: "SFT", "DPO", "RLHF", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]',
     ),
     Wrong(
         "alignment",
@@ -1070,6 +1070,25 @@ WRONG: tuple[Wrong, ...] = (
             "spec.dpo": {"preferences": {"uri": "s3://models/pairs.jsonl", "digest": DIGEST}},
         },
         'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": method DPO takes either spec.reward, which ranks the data set\'s answers, or spec.dpo.preferences, which are ranked already',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.method": "RLHF"},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": method RLHF needs spec.reward: what the policy learns to earn',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.rlhf": {"steps": 9}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.rlhf goes with method RLHF: remove it, or set spec.method: RLHF',
+    ),
+    Wrong(
+        "alignment",
+        {
+            "spec.method": "RLHF",
+            "spec.reward": {"builtIn": "OnTopic"},
+            "spec.rlhf": {"completionsPerPrompt": 1},
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.rlhf.completionsPerPrompt: Invalid value: 1: spec.rlhf.completionsPerPrompt in body should be greater than or equal to 2',
     ),
     Wrong(
         "alignment",

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from palimpsest.api.task import DpoParameters, Input, RewardParameters, SftParameters, Task
+from palimpsest.api.task import (
+    DpoParameters,
+    Input,
+    RewardParameters,
+    RlhfParameters,
+    SftParameters,
+    Task,
+)
 from unit.stage.ground import Ground
 
 TEMPLATE = (
@@ -39,6 +46,22 @@ def dpo(**given: Any) -> DpoParameters:
     """Preference optimisation by a built-in reward."""
     own = {"epochs": 2, "max_length": 64, "beta": "0.1", "reward": INFORMATIVE}
     return DpoParameters(**COMMON | own | given)
+
+
+def rlhf(**given: Any) -> RlhfParameters:
+    """Reinforcement learning by a built-in reward."""
+    own: dict[str, Any] = {
+        "algorithm": "GRPO",
+        "steps": 40,
+        "batch_size": 2,
+        "completions": 16,
+        "learning_rate": "0.03",
+        "max_new_tokens": 24,
+        "kl_coefficient": "0.001",
+        "max_kl": "100",
+        "reward": INFORMATIVE,
+    }
+    return RlhfParameters(**COMMON | own | given)
 
 
 def alignment(

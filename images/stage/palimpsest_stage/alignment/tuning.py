@@ -1,6 +1,8 @@
 """How every method trains: adapters or all weights, from the last checkpoint on."""
 
 import logging
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,21 @@ from peft import LoraConfig
 from transformers import TrainerCallback
 
 from palimpsest_stage.alignment.checkpoints import PLACE, Checkpoints, Keeper
+from palimpsest_stage.errors import Diverged
 from palimpsest_stage.runtime import Context, write_json
 
 log = logging.getLogger("palimpsest.stage")
 
 BASE = "base.json"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far a logged figure may go, and what to do about one that goes further."""
+
+    name: str
+    most: float
+    remedy: str
 
 
 def checkpoints(context: Context) -> Checkpoints:
@@ -52,6 +64,8 @@ def arguments(context: Context, parameters: AlignParameters) -> dict[str, Any]:
         "use_cpu": not cuda,
         "seed": context.seed(context.task.parameters.stage) % 2**31,
         "logging_steps": 1,
+        # What is no number must be seen, not averaged away.
+        "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": parameters.checkpoint_interval,
         "save_total_limit": 1,
@@ -68,10 +82,16 @@ def settings(parameters: AlignParameters) -> dict[str, str]:
     return {"trained": f"{kind}, {merged}", "learning rate": parameters.learning_rate}
 
 
-def train(context: Context, trainer: Any) -> list[dict[str, Any]]:
-    """Train to the end, from the last checkpoint if there is one; what was logged at each step."""
+def train(
+    context: Context, trainer: Any, bounds: dict[str, Bound] | None = None
+) -> list[dict[str, Any]]:
+    """Train to the end, from the last checkpoint if there is one; what was logged at each step.
+
+    Raises Diverged at a step whose loss is no number, or a figure in `bounds` none or above it.
+    """
     kept = checkpoints(context)
     trainer.add_callback(Progress(context))
+    trainer.add_callback(Watch(context, bounds or {}))
     trainer.add_callback(Keeper(kept, context.attempt))
     found = kept.latest(context.folder("resumed"))
     if found:
@@ -120,3 +140,24 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_kwargs: Any) -> None:
         self._context.progress(state.global_step, state.max_steps, "steps")
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Ends a training that diverged."""
+
+    def __init__(self, context: Context, bounds: dict[str, Bound]) -> None:
+        self._context = context
+        self._bounds = {"loss": Bound("the loss", math.inf, "lower learningRate"), **bounds}
+
+    def on_log(
+        self, _args: Any, state: Any, _control: Any, logs: dict[str, Any], **_kwargs: Any
+    ) -> None:
+        """Raises Diverged."""
+        for name, bound in self._bounds.items():
+            # TRL logs None where every value was NaN.
+            figure = math.nan if logs.get(name, 0.0) is None else float(logs.get(name, 0.0))
+            if not math.isfinite(figure) or figure > bound.most:
+                step = state.global_step
+                self._context.progress(step, state.max_steps, "steps", last=True)
+                above = f", above {bound.most:g}" if math.isfinite(bound.most) else ""
+                raise Diverged(f"step {step}: {bound.name} is {figure:g}{above}: {bound.remedy}")

@@ -1,0 +1,109 @@
+"""Stage rlhf: reinforcement learning from feedback on the policy's own answers, with LoRA."""
+
+import math
+from functools import partial
+from typing import Any
+
+from datasets import Dataset
+from palimpsest.api.task import RlhfParameters
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from palimpsest_stage.alignment import rewards, tuning
+from palimpsest_stage.alignment.rewards import Reward
+from palimpsest_stage.alignment.stage import Trained, align
+from palimpsest_stage.alignment.tuning import Bound
+from palimpsest_stage.errors import DatasetUnsuitable
+from palimpsest_stage.runtime import Context
+
+TRAINERS = {"GRPO": (GRPOConfig, GRPOTrainer), "RLOO": (RLOOConfig, RLOOTrainer)}
+# A figure of training.json and what TRL logs it as.
+CURVES = {
+    "reward": "reward",
+    "rewardSpread": "reward_std",
+    "kl": "kl",
+    "completionTokens": "completions/mean_length",
+    "completionsCut": "completions/clipped_ratio",
+    "loss": "loss",
+}
+
+
+def run(context: Context, _report: dict[str, Any]) -> None:
+    """Publish the policy that earns more."""
+    parameters = context.parameters(RlhfParameters)
+    prompts = [row["instruction"] for row in context.instructions("dataset")]
+    if not prompts:
+        raise DatasetUnsuitable("the data set has no instruction")
+    reward = rewards.load(context, "reward", parameters.reward)
+    align(context, parameters, partial(reinforce, context, parameters, prompts, reward))
+
+
+def reinforce(
+    context: Context,
+    parameters: RlhfParameters,
+    prompts: list[str],
+    reward: Reward,
+    model: Any,
+    tokenizer: Any,
+) -> Trained:
+    """One step samples, scores and updates once. Raises Diverged."""
+    config, trainer_class = TRAINERS[parameters.algorithm]
+    # TRL tells trainers' rewards apart by name.
+    scored = partial(score, reward)
+    scored.__name__ = "reward"  # type: ignore[attr-defined]
+    trainer = trainer_class(
+        model=model,
+        reward_funcs=scored,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(
+            [{"prompt": [{"role": "user", "content": text}]} for text in prompts]
+        ),
+        args=config(
+            **tuning.arguments(context, parameters),
+            max_steps=parameters.steps,
+            per_device_train_batch_size=parameters.batch_size * parameters.completions,
+            num_generations=parameters.completions,
+            max_completion_length=parameters.max_new_tokens,
+            beta=float(parameters.kl_coefficient),
+            lr_scheduler_type="linear",
+        ),
+        peft_config=tuning.adapters(parameters),
+    )
+    bounds = {
+        "kl": Bound(
+            "KL for each token",
+            float(parameters.max_kl),
+            "lower rlhf.learningRate or raise rlhf.klCoefficient",
+        ),
+        "reward": Bound("the reward", math.inf, "take another spec.reward"),
+    }
+    curves = [
+        {"step": entry["step"], **{name: entry.get(key) for name, key in CURVES.items()}}
+        for entry in tuning.train(context, trainer, bounds)
+        if "loss" in entry
+    ]
+    asked = parameters.batch_size * parameters.completions
+    return Trained(
+        model=tuning.finished(trainer, parameters),
+        method="RLHF",
+        summary={"prompts": len(prompts), "steps": curves},
+        learnt=f"Trained on its own answers to {len(prompts)} synthetic instructions, which a "
+        f"reward scored: {curves[0]['reward']:.4g} on average at first, "
+        f"{curves[-1]['reward']:.4g} at last.",
+        settings={
+            "algorithm": parameters.algorithm,
+            "reward": parameters.reward.built_in or "a reward model",
+            "KL coefficient": parameters.kl_coefficient,
+            "steps": f"{parameters.steps}, of {asked} completions to {parameters.batch_size} "
+            "instructions",
+            "tokens": f"at most {parameters.max_new_tokens} a completion",
+        },
+        losses=[one["loss"] for one in curves],
+    )
+
+
+def score(reward: Reward, prompts: list[Any], completions: list[Any], **_more: Any) -> list[float]:
+    """What TRL asks of a reward: a number for each completion to a conversation."""
+    return reward(
+        [prompt[-1]["content"] for prompt in prompts],
+        [completion[0]["content"] for completion in completions],
+    )

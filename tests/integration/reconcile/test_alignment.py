@@ -1,0 +1,67 @@
+"""Methods of alignment against the real API server, store and operator."""
+
+from __future__ import annotations
+
+import json
+
+from integration.reconcile.harness import Json, World, task_of
+from palimpsest.api.outcomes import Outcome
+from palimpsest.api.task import DpoParameters, RewardParameters, RlhfParameters
+
+BEFORE: tuple[tuple[str, dict[str, bytes], int], ...] = (
+    ("train", {"adapter_model.safetensors": b"adapter"}, 3),
+    ("sample", {"instructions.jsonl": b"{}"}, 0),
+    ("annotate", {"annotated.jsonl": b"{}"}, 0),
+    ("card", {"data.jsonl": b"{}"}, 0),
+)
+
+
+def published_dataset(world: World) -> None:
+    """A data set without resampling, Ready."""
+    dataset = world.synthetic_dataset()
+    del dataset["spec"]["resampling"]
+    for manifest in (world.privacy_budget(), world.private_generator(), dataset):
+        world.apply(manifest)
+    for stage, files, blocks in BEFORE:
+        world.succeed(stage, files, blocks)
+    world.until("Ready", lambda: world.summary("synds", "questions") == "Ready")
+
+
+def run(world: World, name: str, **spec: object) -> Json:
+    made = world.alignment_run(name)
+    made["spec"] |= spec
+    return made
+
+
+def condition(world: World, name: str, kind: str) -> Json:
+    found: list[Json] = world.get("align", name, world.tenant)["status"]["conditions"]
+    return next(each for each in found if each["type"] == kind)
+
+
+def test_each_method_has_its_stage_and_a_diverged_run_says_where(world: World) -> None:
+    published_dataset(world)
+    reward = {"builtIn": "Informative"}
+    world.apply(run(world, "preferred", method="DPO", reward=reward, dpo={"beta": "0.2"}))
+    dpo = world.job(world.tenant, "dpo")
+    asked = task_of(dpo).parameters
+    assert isinstance(asked, DpoParameters)
+    assert (asked.beta, asked.reward) == ("0.2", RewardParameters(built_in="Informative"))
+    world.publish(dpo, {"model.safetensors": b"model"})
+    world.end_pods(dpo, Outcome.COMPLETED)
+    world.until("Ready", lambda: world.summary("align", "preferred") == "Ready")
+    assert condition(world, "preferred", "Aligned")["status"] == "True"
+
+    world.apply(run(world, "rewarded", method="RLHF", reward=reward, rlhf={"steps": 40}))
+    rlhf = world.job(world.tenant, "rlhf")
+    task = task_of(rlhf)
+    assert isinstance(task.parameters, RlhfParameters)
+    assert task.parameters.steps == 40
+    told = {"done": 12, "total": 40, "unit": "steps"}
+    world.store("tenant").put(f"{task.output.uri}progress.json", json.dumps(told).encode())
+    world.end_pods(rlhf, Outcome.DIVERGED)
+    world.until("Diverged", lambda: world.summary("align", "rewarded") == "Diverged")
+    stalled = condition(world, "rewarded", "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "Diverged")
+    assert "Lower learningRate, or raise rlhf.klCoefficient" in stalled["message"]
+    assert "It came to 12/40 steps." in stalled["message"]
+    assert "model" not in world.get("align", "rewarded", world.tenant)["status"]

@@ -1,0 +1,110 @@
+"""The rlhf stage as a program: rewards rise, and a policy that runs away is stopped."""
+
+import json
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cluster.fixtures import ObjectStore
+from palimpsest.api.task import Task
+from palimpsest_stage.alignment.checkpoints import PLACE
+from palimpsest_stage.alignment.tuning import Bound, Watch
+from palimpsest_stage.errors import Diverged
+from unit.stage.aligned import alignment, rlhf
+from unit.stage.ground import Ground
+
+
+@pytest.fixture
+def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
+    return Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), 100)
+
+
+def steps(ground: Ground, task: Task) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(ground.read(task.output, "training.json"))["steps"]
+    return found
+
+
+@pytest.mark.parametrize("algorithm", ["GRPO", pytest.param("RLOO", marks=pytest.mark.full)])
+def test_the_policy_comes_to_earn_more(ground: Ground, model_folder: Path, algorithm: str) -> None:
+    task = alignment(ground, model_folder, rlhf(algorithm=algorithm))
+    ended = ground.run(task)
+    assert ended.outcome == "Completed", ended.said
+    curves = steps(ground, task)
+    assert [one["step"] for one in curves] == list(range(1, 41))
+    assert all(0 < one["completionTokens"] <= 24 for one in curves)
+    # It begins where its reference is.
+    assert curves[0]["kl"] == pytest.approx(0, abs=0.01)
+    assert abs(curves[-1]["kl"]) > 0.1
+    # Means of 256 completions, whose rewards spread by 0.1.
+    first, last = (sum(one["reward"] for one in some) / 8 for some in (curves[:8], curves[-8:]))
+    assert last > first + 0.04
+    card = ground.read(task.output, "README.md").decode()
+    assert f"| algorithm | {algorithm} |" in card
+    assert "| KL coefficient | 0.001 |" in card
+
+
+def test_a_policy_that_runs_away_is_stopped_at_the_step_that_is_told(
+    ground: Ground, model_folder: Path
+) -> None:
+    task = alignment(ground, model_folder, rlhf(learning_rate="0.1", max_kl="0.05"))
+    ended = ground.run(task)
+    assert ended.outcome == "Diverged"
+    assert "above 0.05: lower rlhf.learningRate or raise rlhf.klCoefficient" in ended.said
+    told = json.loads(ground.store("root").get(f"{task.output.uri}progress.json"))
+    assert 1 < told["done"] < told["total"] == 40
+    assert f"step {told['done']}: KL for each token is" in ended.said
+    assert not ground.store("root").exists(f"{task.output.uri}manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("logs", "said"),
+    [
+        ({"loss": float("nan")}, "step 3: the loss is nan: lower learningRate"),
+        ({"loss": float("inf")}, "step 3: the loss is inf"),
+        ({"loss": 1.0, "kl": 2.5}, "step 3: KL is 2.5, above 2: less"),
+        ({"loss": 1.0, "kl": None}, "step 3: KL is nan, above 2: less"),
+    ],
+)
+def test_a_figure_that_is_none_or_too_high_ends_the_training(
+    logs: dict[str, Any], said: str
+) -> None:
+    told: list[Any] = []
+    context: Any = SimpleNamespace(progress=lambda *given, last: told.append((given, last)))
+    watch = Watch(context, {"kl": Bound("KL", 2.0, "less")})
+    state = SimpleNamespace(global_step=3, max_steps=9)
+    watch.on_log(None, state, None, {"loss": 1.0, "kl": 2.0})
+    # The last word of a training has neither.
+    watch.on_log(None, state, None, {"train_runtime": 4.0})
+    assert told == []
+    with pytest.raises(Diverged, match=said):
+        watch.on_log(None, state, None, logs)
+    assert told == [((3, 9, "steps"), True)]
+
+
+@pytest.mark.full
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
+    ground: Ground, model_folder: Path
+) -> None:
+    task = alignment(ground, model_folder, rlhf(steps=30))
+    output = task.output.model_copy(update={"uri": f"{task.output.uri}undisturbed/"})
+    undisturbed = task.model_copy(update={"output": output})
+    beside = ground.start(undisturbed)
+    first = ground.start(task)
+    deadline = time.monotonic() + 120
+    store, place = ground.store("root"), f"{task.output.uri}{PLACE}"
+    while not any(uri.endswith("checkpoint.json") for uri in store.list(place)):
+        assert time.monotonic() < deadline, "no checkpoint was kept"
+        assert first.process.poll() is None, first.wait().said
+        time.sleep(0.01)
+    first.process.send_signal(signal.SIGKILL)
+    assert first.wait().code == -signal.SIGKILL
+    assert beside.wait().outcome == "Completed"
+    second = ground.run(task, attempt=2)
+    assert second.outcome == "Completed", second.said
+    assert "going on from step" in second.said
+    weights = [ground.read(one.output, "model.safetensors") for one in (task, undisturbed)]
+    assert weights[0] == weights[1]
+    assert steps(ground, task) == steps(ground, undisturbed)
