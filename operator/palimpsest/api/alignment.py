@@ -21,6 +21,7 @@ from .common import (
     list_map,
     rule,
 )
+from .evaluation import Evaluation
 from .models import PublicModel
 from .rewards import Reward
 
@@ -126,18 +127,6 @@ class Rlhf(ApiModel):
     checkpoint_interval: CheckpointInterval = Field(20, description=CHECKPOINTS)
 
 
-class Evaluation(ApiModel):
-    """Public prompts that the model answers before and after."""
-
-    prompts: ObjectUri = Field(
-        description="JSONL of public prompts, field `instruction`; never the private data."
-    )
-    digest: Digest = Field(description="SHA-256 of that file.")
-    count: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        8, description="Prompts to take, from the first."
-    )
-
-
 class AlignmentRunSpec(ApiModel):
     """How a model is aligned."""
 
@@ -179,6 +168,15 @@ class AlignmentRunSpec(ApiModel):
                     "(has(self.dpo) && has(self.dpo.preferences))",
                     "method DPO takes either spec.reward, which ranks the data set's answers, or "
                     "spec.dpo.preferences, which are ranked already",
+                ),
+                rule(
+                    "!has(self.reward) || !has(self.evaluation) || !has(self.evaluation.judge) || "
+                    "!(has(self.reward.builtIn) && has(self.evaluation.judge.builtIn) && "
+                    "self.reward.builtIn == self.evaluation.judge.builtIn || "
+                    "has(self.reward.model) && has(self.evaluation.judge.model) && "
+                    "self.reward.model.digest == self.evaluation.judge.model.digest)",
+                    "spec.evaluation.judge is the same as spec.reward: a model that was trained by "
+                    "it wins by it, take another",
                 ),
                 rule(
                     "self.merge || !has(self.sft) || self.sft.tuning != 'Full'",

@@ -14,6 +14,7 @@ from .annotation import BaseUrl, TokenPrices
 from .audit import AuditParameters
 from .base import ApiModel, Digest, PositiveDecimal, UnitDecimal
 from .common import Encryption
+from .evaluation import Gates
 from .generator import Lora, Optimizer, Schedule
 from .rewards import BuiltIn
 
@@ -262,6 +263,22 @@ class PruneParameters(ApiModel):
     keep: list[str]
 
 
+class RewardParameters(ApiModel):
+    """A built-in reward by name, or a model that is among the inputs."""
+
+    built_in: BuiltIn | None = None
+    chat_template: str | None = None
+
+
+class EvaluationParameters(ApiModel):
+    """What is measured on the public prompts among the inputs."""
+
+    count: int
+    max_new_tokens: int
+    judge: RewardParameters | None = None
+    gates: Gates = Gates()
+
+
 class AlignParameters(ApiModel):
     """What every method of alignment is told; `lora_rank` None trains every weight."""
 
@@ -270,16 +287,9 @@ class AlignParameters(ApiModel):
     lora_rank: int | None
     merge: bool
     checkpoint_interval: int
-    evaluation_count: int
+    evaluation: EvaluationParameters | None = None
     chat_template: str | None = None
     guarantee: str
-
-
-class RewardParameters(ApiModel):
-    """A built-in reward by name, or a model that is among the inputs."""
-
-    built_in: BuiltIn | None = None
-    chat_template: str | None = None
 
 
 class SftParameters(AlignParameters):

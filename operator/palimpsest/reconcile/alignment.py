@@ -4,7 +4,7 @@ from datetime import datetime
 
 from palimpsest.api.alignment import AlignmentRunStatus
 
-from . import stages, tasks
+from . import gates, stages, tasks
 from .conditions import Verdict, conditions
 from .observed import ObservedAlignment
 from .plan import Plan
@@ -19,8 +19,9 @@ def reconcile(observed: ObservedAlignment, now: datetime) -> Plan:
     step = _align(observed, now)
     verdict = step.verdict
     if step.done:
-        verdict = Verdict("Ready", "Ready", "The aligned model is published.")
-    seconds = observed.run.spec.ttl_seconds_after_finished if step.done else None
+        verdict = _published(observed, step)
+    ready = verdict.state == "Ready"
+    seconds = observed.run.spec.ttl_seconds_after_finished if ready else None
     ended, due = ttl.finished(observed.jobs, seconds, now)
     previous = observed.run.status
     stage = ttl.remembered(step.status, previous.stages if previous else ())
@@ -43,8 +44,22 @@ def reconcile(observed: ObservedAlignment, now: datetime) -> Plan:
         status=status.model_dump(by_alias=True, exclude_none=True),
         children=(*step.children, *ended),
         finalizer=False,
-        requeue=due if step.requeue is None else step.requeue,
+        requeue=_requeue(step, verdict, due),
     )
+
+
+def _published(observed: ObservedAlignment, step: Step) -> Verdict:
+    """Whether what is published is what was asked for."""
+    spec = observed.run.spec
+    if spec.evaluation is None or spec.evaluation.gates is None:
+        return gates.READY
+    return gates.standing(step.artifacts[0], spec.output.storage, observed.objects)
+
+
+def _requeue(step: Step, verdict: Verdict, due: float | None) -> float | None:
+    if step.done and verdict.state == "Reconciling":
+        return stages.RETRY_SECONDS
+    return due if step.requeue is None else step.requeue
 
 
 def _align(observed: ObservedAlignment, now: datetime) -> Step:

@@ -9,6 +9,7 @@ from palimpsest.api.annotation import AnnotationEndpoint
 from palimpsest.api.budget import PrivacyBudgetSpec
 from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage, StorageAuth
 from palimpsest.api.dataset import SyntheticDatasetSpec
+from palimpsest.api.evaluation import Evaluation, Gates
 from palimpsest.api.generator import PrivateGeneratorSpec
 from palimpsest.api.manifest import MANIFEST
 from palimpsest.api.models import PublicModel
@@ -24,6 +25,7 @@ from palimpsest.api.task import (
     EndpointAccess,
     EndpointInput,
     DpoParameters,
+    EvaluationParameters,
     FileInput,
     HistogramParameters,
     HubModelInput,
@@ -423,9 +425,11 @@ def align(
     if spec.dpo and spec.dpo.preferences:
         given = spec.dpo.preferences
         inputs["preferences"] = FileInput(store="outputs", uri=given.uri, digest=given.digest)
-    if spec.reward and spec.reward.model:
-        inputs["reward"] = _public_model(spec.reward.model, "reward-models")
-        stores |= _model_stores(spec.reward.model, "reward-models")
+    judge = spec.evaluation.judge if spec.evaluation else None
+    for name, scoring in (("reward", spec.reward), ("judge", judge)):
+        if scoring and scoring.model:
+            inputs[name] = _public_model(scoring.model, f"{name}-models")
+            stores |= _model_stores(scoring.model, f"{name}-models")
     parameters = _aligning(spec, guarantee)
     return _plan(meta, parameters, inputs, stores, "outputs", spec.output, "")
 
@@ -438,7 +442,7 @@ def align_stage(spec: AlignmentRunSpec) -> str:
 def _aligning(spec: AlignmentRunSpec, guarantee: str) -> Parameters:
     common: dict[str, Any] = {
         "merge": spec.merge,
-        "evaluation_count": spec.evaluation.count if spec.evaluation else 0,
+        "evaluation": _evaluation(spec.evaluation),
         "chat_template": spec.base_model.chat_template,
         "guarantee": guarantee,
     }
@@ -483,6 +487,17 @@ def _aligning(spec: AlignmentRunSpec, guarantee: str) -> Parameters:
         lora_rank=sft.lora_rank if sft.tuning == "LoRA" else None,
         checkpoint_interval=sft.checkpoint_interval,
         **common,
+    )
+
+
+def _evaluation(evaluation: Evaluation | None) -> EvaluationParameters | None:
+    if evaluation is None:
+        return None
+    return EvaluationParameters(
+        count=evaluation.count,
+        max_new_tokens=evaluation.max_new_tokens,
+        judge=_reward(evaluation.judge),
+        gates=evaluation.gates or Gates(),
     )
 
 

@@ -1092,6 +1092,34 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "alignment",
+        {
+            "spec.method": "RLHF",
+            "spec.reward": {"builtIn": "OnTopic"},
+            "spec.evaluation.judge": {"builtIn": "OnTopic"},
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.evaluation.judge is the same as spec.reward: a model that was trained by it wins by it, take another',
+    ),
+    Wrong(
+        "alignment",
+        {
+            "spec.method": "RLHF",
+            "spec.reward": {"model": {"uri": "s3://models/a/", "digest": DIGEST}},
+            "spec.evaluation.judge": {"model": {"uri": "s3://models/b/", "digest": DIGEST}},
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.evaluation.judge is the same as spec.reward: a model that was trained by it wins by it, take another',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.evaluation.gates": {"minWinRate": "0.5"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.evaluation: Invalid value: "object": gates.minWinRate needs judge: what tells whose answer is better',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.evaluation.gates": {"maxNLLIncrease": "-1"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.evaluation.gates.maxNLLIncrease: Invalid value: "-1": spec.evaluation.gates.maxNLLIncrease in body should match \'^0(\\.[0-9]{0,11}[1-9])?$\', spec.evaluation.gates.maxNLLIncrease: Invalid value: "string": must be 0 or a decimal below 1 as a string, for example "0.9"]',
+    ),
+    Wrong(
+        "alignment",
         {"spec.method": "DPO", "spec.reward": {}},
         'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes either model or builtIn',
     ),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from integration.reconcile.harness import Json, World, task_of
+from integration.reconcile.harness import DIGEST, Json, World, task_of
 from palimpsest.api.outcomes import Outcome
-from palimpsest.api.task import DpoParameters, RewardParameters, RlhfParameters
+from palimpsest.api.task import DpoParameters, RewardParameters, RlhfParameters, SftParameters
 
 BEFORE: tuple[tuple[str, dict[str, bytes], int], ...] = (
     ("train", {"adapter_model.safetensors": b"adapter"}, 3),
@@ -36,6 +36,53 @@ def run(world: World, name: str, **spec: object) -> Json:
 def condition(world: World, name: str, kind: str) -> Json:
     found: list[Json] = world.get("align", name, world.tenant)["status"]["conditions"]
     return next(each for each in found if each["type"] == kind)
+
+
+GATES = {"minWinRate": "0.5", "maxNLLIncrease": "0.1"}
+
+
+def test_a_model_beyond_a_gate_is_published_and_the_run_says_by_how_much(world: World) -> None:
+    published_dataset(world)
+    evaluation = {
+        "prompts": "s3://models/held-out.jsonl",
+        "digest": DIGEST,
+        "judge": {"builtIn": "OnTopic"},
+        "gates": GATES,
+    }
+    failed = [
+        {"gate": "minWinRate", "figure": "0.4125", "bound": "0.5"},
+        {"gate": "maxNLLIncrease", "figure": "0.2000", "bound": "0.1"},
+    ]
+    for name, report, summary in (
+        ("worse", {"failed": failed}, "GateFailed"),
+        ("better", {"failed": []}, "Ready"),
+        ("unread", {"failed": "?"}, "GatesInvalid"),
+    ):
+        world.apply(run(world, name, evaluation=evaluation))
+        job = world.until("its Job", lambda name=name: job_of(world, name))  # type: ignore[misc]
+        asked = task_of(job).parameters
+        assert isinstance(asked, SftParameters)
+        assert asked.evaluation is not None
+        assert asked.evaluation.gates.min_win_rate == "0.5"
+        world.publish(job, {"model": b"model", "gates.json": json.dumps(report).encode()})
+        world.end_pods(job, Outcome.COMPLETED)
+        world.until(summary, lambda n=name, s=summary: world.summary("align", n) == s)  # type: ignore[misc]
+    told = condition(world, "worse", "Stalled")
+    assert (told["status"], told["reason"]) == ("True", "GateFailed")
+    assert "minWinRate: 0.4125 is below 0.5; maxNLLIncrease: 0.2000 is above 0.1" in told["message"]
+    model = world.get("align", "worse", world.tenant)["status"]["model"]
+    assert world.store("tenant").exists(model["uri"])
+    assert condition(world, "worse", "Aligned")["status"] == "True"
+    assert condition(world, "better", "Stalled")["status"] == "False"
+
+
+def job_of(world: World, name: str) -> Json | None:
+    found = [
+        job
+        for job in world.jobs(world.tenant)
+        if job["metadata"]["labels"]["palimpsest.dev/name"] == name
+    ]
+    return found[0] if found else None
 
 
 def test_each_method_has_its_stage_and_a_diverged_run_says_where(world: World) -> None:

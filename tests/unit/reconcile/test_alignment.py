@@ -5,7 +5,14 @@ from typing import Any
 import samples
 from palimpsest.api.alignment import AlignmentRunSpec
 from palimpsest.api.common import ArtifactRef, Location
-from palimpsest.api.task import DpoParameters, FileInput, ModelInput, RewardParameters, Task
+from palimpsest.api.task import (
+    DpoParameters,
+    FileInput,
+    ModelInput,
+    RewardParameters,
+    RlhfParameters,
+    Task,
+)
 from palimpsest.reconcile import tasks
 from palimpsest.reconcile.observed import Meta
 
@@ -48,3 +55,19 @@ def test_pairs_of_one_s_own_are_a_file_and_need_no_answers() -> None:
     assert AlignmentRunSpec.model_validate(ranked).needs_answers
     own = samples.alignment(method="DPO", dpo={"preferences": pairs})["spec"]
     assert not AlignmentRunSpec.model_validate(own).needs_answers
+
+
+def test_a_judge_has_a_store_of_its_own_beside_the_reward_s() -> None:
+    judge = {"uri": "s3://judges/strict/", "digest": samples.DIGEST, "storage": ELSEWHERE}
+    evaluation = samples.alignment()["spec"]["evaluation"] | {
+        "judge": {"model": judge},
+        "gates": {"minWinRate": "0.5"},
+    }
+    task = told(method="RLHF", reward={"builtIn": "OnTopic"}, evaluation=evaluation)
+    assert isinstance(task.parameters, RlhfParameters)
+    assert task.parameters.reward == RewardParameters(built_in="OnTopic")
+    assert task.parameters.evaluation is not None
+    assert task.parameters.evaluation.judge == RewardParameters()
+    assert task.parameters.evaluation.gates.min_win_rate == "0.5"
+    assert getattr(task.inputs["judge"], "store", None) == "judge-models"
+    assert set(task.stores) == {"outputs", "datasets", "judge-models"}

@@ -1,15 +1,18 @@
 """Alignments of the tiny model, as the stage program runs them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from palimpsest.api.task import (
     DpoParameters,
+    FileInput,
     Input,
     RewardParameters,
     RlhfParameters,
     SftParameters,
     Task,
+    sha256_digest,
 )
 from unit.stage.ground import Ground
 
@@ -30,11 +33,18 @@ COMMON: dict[str, Any] = {
     "lora_rank": 4,
     "merge": True,
     "checkpoint_interval": 3,
-    "evaluation_count": 0,
     "chat_template": TEMPLATE,
     "guarantee": "(3, 1e-5)-DP",
 }
 INFORMATIVE = RewardParameters(built_in="Informative")
+
+
+def public_file(ground: Ground, rows: list[dict[str, Any]]) -> FileInput:
+    """Rows as a public file of the tenant."""
+    data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    uri = f"s3://outputs/{ground.folder.name}/public.jsonl"
+    ground.store("root").put(uri, data)
+    return FileInput(store="outputs", uri=uri, digest=sha256_digest(data))
 
 
 def sft(**given: Any) -> SftParameters:

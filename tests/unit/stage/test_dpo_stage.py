@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from cluster.fixtures import ObjectStore
-from palimpsest.api.task import FileInput, RewardParameters, sha256_digest
-from unit.stage.aligned import ROWS, alignment, dpo
+from palimpsest.api.task import RewardParameters
+from unit.stage.aligned import ROWS, alignment, dpo, public_file
 from unit.stage.ground import Ground
 from unit.stage.tiny import tiny_classifier
 
@@ -19,13 +19,6 @@ CHOICES: list[dict[str, Any]] = [
 @pytest.fixture
 def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
     return Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), 100)
-
-
-def given_pairs(ground: Ground, pairs: list[dict[str, Any]]) -> FileInput:
-    data = b"".join(json.dumps(pair).encode() + b"\n" for pair in pairs)
-    uri = f"s3://outputs/{ground.folder.name}/pairs.jsonl"
-    ground.store("root").put(uri, data)
-    return FileInput(store="outputs", uri=uri, digest=sha256_digest(data))
 
 
 def test_the_policy_comes_to_prefer_what_the_reward_prefers(
@@ -60,7 +53,7 @@ def test_pairs_come_from_a_reward_model_or_a_file(
         model_folder,
         dpo(reward=None),
         ROWS,
-        preferences=given_pairs(ground, [*pairs, same]),
+        preferences=public_file(ground, [*pairs, same]),
     )
     beside = ground.start(given)
     ended = ground.run(ranked)

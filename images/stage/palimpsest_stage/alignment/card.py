@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+EXAMPLES = 8
+
 
 @dataclass(frozen=True)
 class Card:
@@ -20,7 +22,9 @@ class Card:
     settings: dict[str, str]
     losses: list[float]
     merged: bool
-    evaluation: list[dict[str, str]] = field(default_factory=list)
+    asked: list[dict[str, str]] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
 
 def render(card: Card) -> str:
@@ -53,9 +57,9 @@ def render(card: Card) -> str:
     lines += ["## Training", "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in (*_origin(card), *card.settings.items())]
     lines += ["", *_curve(card.losses)]
-    if card.evaluation:
-        lines += ["## Before and after", ""]
-    for one in card.evaluation:
+    if card.asked:
+        lines += ["## Before and after", "", *_figures(card)]
+    for one in card.asked[:EXAMPLES]:
         lines += [
             f"- **{_flat(one['instruction'])}**",
             f"  - before: {_flat(one['before'])}",
@@ -84,6 +88,32 @@ def _curve(losses: list[float]) -> list[str]:
         f"tenth of the steps), {min(losses):.4g} at least.",
         "",
     ]
+
+
+def _figures(card: Card) -> list[str]:
+    """The evaluation's figures."""
+    names = {
+        "answerWords": "words an answer",
+        "refusalShare": "share of refusals",
+        "nll": "negative log-likelihood of the public answers, nats a token",
+    }
+    lines = [f"{len(card.asked)} public prompts.", "", "| | before | after |", "|---|---|---|"]
+    for key, name in names.items():
+        if key in card.figures:
+            before, after = card.figures[key]["before"], card.figures[key]["after"]
+            lines.append(f"| {name} | {before:.4g} | {after:.4g} |")
+    lines.append("")
+    judge = card.figures.get("judge")
+    if judge:
+        lines += [
+            f"By the judge the aligned model wins {judge['wins']}, loses {judge['losses']} and "
+            f"ties {judge['ties']}: a win rate of {judge['winRate']:.3f}, between "
+            f"{judge['low']:.3f} and {judge['high']:.3f} at {judge['confidence']:.0%} confidence.",
+            "",
+        ]
+    if card.failed:
+        lines += [f"**It failed these gates: {', '.join(card.failed)}.**", ""]
+    return lines
 
 
 def _flat(text: str) -> str:

@@ -4,12 +4,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from palimpsest_stage.alignment.rewards import Reward
+from palimpsest_stage.alignment.rewards import TIE, Reward
 from palimpsest_stage.errors import InputMismatch
 from palimpsest_stage.runtime import Context
-
-# Rewards closer than this tell nothing apart.
-TIE = 1e-6
 
 
 @dataclass(frozen=True)

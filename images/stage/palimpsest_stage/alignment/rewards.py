@@ -14,8 +14,10 @@ from palimpsest_stage.models import best_device
 from palimpsest_stage.runtime import Context
 
 # Where in a spec the model of an input is named.
-FIELDS = {"reward": "spec.reward.model"}
+FIELDS = {"reward": "spec.reward.model", "judge": "spec.evaluation.judge.model"}
 BATCH = 16
+# Rewards closer than this tell nothing apart.
+TIE = 1e-6
 # Words that an answer needs for the full length.
 ENOUGH = 16
 # Letters from which on a word says what a question is about.

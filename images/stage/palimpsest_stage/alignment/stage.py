@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from palimpsest.api.evaluation import GATES, Gates
 from palimpsest.api.task import (
     AlignParameters,
     AnyModelInput,
@@ -38,25 +39,30 @@ def align(
 ) -> None:
     """Publish what `train` (of a model and its tokenizer) makes of the base model.
 
-    In Hugging Face's layout, with README.md, training.json and evaluation.json.
+    In Hugging Face's layout, with README.md, training.json, evaluation.json and gates.json.
     """
     base, paid = _base(context), receipts(context, "dataset")
-    prompts = evaluation.read_prompts(context, parameters.evaluation_count)
+    measured = parameters.evaluation
+    prompts = evaluation.read_prompts(context, measured)
     model, tokenizer = load_causal(context.model("base"), "bfloat16", parameters.chat_template)
     if tokenizer.chat_template is None:
         raise ModelUnsuitable("baseModel.chatTemplate: the model has none of its own, give one")
-    before = evaluation.answers(model, tokenizer, prompts)
+    before = evaluation.examine(context, measured, prompts, model, tokenizer)
 
     trained = train(tuning.prepare(model, parameters), tokenizer)
 
     out = context.folder("out")
     tuning.save(trained.model, tokenizer, out, base)
-    after = evaluation.answers(trained.model, tokenizer, prompts)
+    after = evaluation.examine(context, measured, prompts, trained.model, tokenizer)
+    figures = evaluation.compare(before, after)
     asked = [
-        {"instruction": prompt, "before": old, "after": new}
-        for prompt, old, new in zip(prompts, before, after, strict=True)
+        {"instruction": prompt.instruction, "before": old, "after": new}
+        for prompt, old, new in zip(prompts, before.answers, after.answers, strict=True)
     ]
-    write_json(out / "evaluation.json", {"prompts": asked})
+    told = figures.told() if figures else {}
+    write_json(out / "evaluation.json", {"prompts": asked, **told})
+    gates = evaluation.failures(figures, measured.gates if measured else Gates())
+    write_json(out / GATES, gates.model_dump(by_alias=True))
     write_json(out / "training.json", trained.summary)
     card = Card(
         name=context.task.subject.name,
@@ -69,7 +75,9 @@ def align(
         settings={**tuning.settings(parameters), **trained.settings},
         losses=trained.losses,
         merged=parameters.merge,
-        evaluation=asked,
+        asked=asked,
+        figures=told,
+        failed=[one.gate for one in gates.failed],
     )
     (out / "README.md").write_text(render(card), encoding="utf-8")
     context.publish({path.name: path for path in out.iterdir() if path.is_file()})

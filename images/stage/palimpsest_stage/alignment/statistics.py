@@ -1,0 +1,52 @@
+"""How sure a win rate is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from palimpsest_stage.alignment.rewards import TIE
+
+CONFIDENCE = 0.95
+_Z = 1.959964
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Prompts won, lost and tied; `rate` counts ties half, with its Wilson interval."""
+
+    wins: int
+    losses: int
+    ties: int
+    rate: float
+    low: float
+    high: float
+
+    def told(self) -> dict[str, Any]:
+        """As published."""
+        return {
+            "wins": self.wins,
+            "losses": self.losses,
+            "ties": self.ties,
+            "winRate": self.rate,
+            "low": self.low,
+            "high": self.high,
+            "confidence": CONFIDENCE,
+        }
+
+
+def duel(ours: Sequence[float], theirs: Sequence[float]) -> Duel:
+    """Scores of the same prompts against one another. A score that is no number wins nothing."""
+    wins = sum(a - b > TIE for a, b in zip(ours, theirs, strict=True))
+    ties = sum(abs(a - b) <= TIE for a, b in zip(ours, theirs, strict=True))
+    rate = (wins + ties / 2) / len(ours)
+    low, high = wilson(rate, len(ours))
+    return Duel(wins, len(ours) - wins - ties, ties, rate, low, high)
+
+
+def wilson(rate: float, trials: int) -> tuple[float, float]:
+    """Wilson's score interval (1927) at CONFIDENCE; with ties counted half it is a little wide."""
+    spread = _Z * _Z / trials
+    middle = (rate + spread / 2) / (1 + spread)
+    half = _Z / (1 + spread) * math.sqrt(rate * (1 - rate) / trials + spread / (4 * trials))
+    return max(0.0, middle - half), min(1.0, middle + half)

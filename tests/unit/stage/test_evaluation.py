@@ -1,0 +1,148 @@
+"""The evaluation's figures, their bounds, and the stage that publishes them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cluster.fixtures import ObjectStore
+from hypothesis import given
+from hypothesis import strategies as st
+from palimpsest.api.evaluation import Gates
+from palimpsest.api.task import EvaluationParameters, RewardParameters
+from palimpsest_stage.alignment.evaluation import (
+    Examined,
+    compare,
+    failures,
+    likelihood,
+    refuses,
+)
+from palimpsest_stage.alignment.statistics import duel, wilson
+from unit.stage.aligned import ROWS, TEMPLATE, alignment, public_file, sft
+from unit.stage.ground import Ground
+from unit.stage.tiny import tiny_model, tiny_tokenizer
+
+
+@pytest.fixture
+def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
+    return Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), 100)
+
+
+def test_wilson_s_interval_is_the_textbook_s() -> None:
+    assert wilson(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(1.0, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=30))
+def test_a_duel_counts_each_prompt_once_and_is_fair(scores: list[tuple[float, float]]) -> None:
+    ours, theirs = [a for a, _ in scores], [b for _, b in scores]
+    one, other = duel(ours, theirs), duel(theirs, ours)
+    assert one.wins + one.losses + one.ties == len(scores)
+    assert (one.wins, one.losses, one.ties) == (other.losses, other.wins, other.ties)
+    assert one.rate + other.rate == pytest.approx(1)
+    assert one.low - 1e-9 <= one.rate <= one.high + 1e-9
+
+
+def test_a_score_that_is_no_number_wins_nothing() -> None:
+    found = duel([float("nan"), 1.0, 1.0], [0.0, 1.0, 0.0])
+    assert (found.wins, found.losses, found.ties, found.rate) == (1, 1, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I\u2019m sorry, but no.", True),
+        ("I cannot help with that.", True),
+        ("As an AI, I have no fox.", True),
+        ("Foxes cannot fly.", False),
+        ("I can swim.", False),
+        ("Sorry to say, yes.", True),
+        ("", False),
+    ],
+)
+def test_refusals_are_told_by_how_they_begin(text: str, expected: bool) -> None:
+    assert refuses(text) == expected
+
+
+@torch.no_grad()
+def test_an_answer_s_likelihood_is_the_library_s_loss() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    prompt = tokenizer("u:is it</s>a:", add_special_tokens=False)["input_ids"]
+    whole = [*prompt, *tokenizer("yes", add_special_tokens=False)["input_ids"], 1]
+    labels = torch.tensor([[-100] * len(prompt) + whole[len(prompt) :]])
+    expected = model(input_ids=torch.tensor([whole]), labels=labels).loss.item()
+    assert likelihood(model, tokenizer, "is it", "yes") == pytest.approx(expected, abs=1e-5)
+
+
+def test_gates_fail_beyond_their_bounds_only() -> None:
+    before = Examined(["a b", "c"], [1.0, 2.0], [0.5, 0.5])
+    after = Examined(["a b c", "I cannot"], [1.1, 2.1], [1.0, 0.0])
+    figures = compare(before, after)
+    assert figures is not None
+    assert figures.words == (1.5, 2.5)
+    assert figures.refusals == (0.0, 0.5)
+    assert figures.nll == pytest.approx((1.5, 1.6))
+    kept = Gates(min_win_rate="0.5", max_nll_increase="0.11", max_refusal_share="0.5")
+    assert failures(figures, kept).failed == []
+    assert failures(figures, Gates()).failed == []
+    broken = Gates(min_win_rate="0.51", max_nll_increase="0.09", max_refusal_share="0.4")
+    found = [(one.gate, one.figure, one.bound) for one in failures(figures, broken).failed]
+    assert found == [
+        ("minWinRate", "0.5000", "0.51"),
+        ("maxNLLIncrease", "0.1000", "0.09"),
+        ("maxRefusalShare", "0.5000", "0.4"),
+    ]
+    unread = compare(Examined(["a"], [1.0]), Examined(["a"], [float("nan")]))
+    assert [one.figure for one in failures(unread, broken).failed] == ["nan"]
+
+
+def asked(**given: Any) -> EvaluationParameters:
+    standard: dict[str, Any] = {
+        "count": 4,
+        "max_new_tokens": 12,
+        "judge": RewardParameters(built_in="OnTopic"),
+    }
+    return EvaluationParameters(**standard | given)
+
+
+def test_a_stage_publishes_figures_and_the_gates_that_failed(
+    ground: Ground, model_folder: Path
+) -> None:
+    held_out = public_file(ground, [*ROWS[:3], {"instruction": "is 9 more than 8"}, ROWS[7]])
+    gates = Gates(min_win_rate="1", max_nll_increase="0")
+    parameters = sft(evaluation=asked(gates=gates))
+    task = alignment(ground, model_folder, parameters, evaluation=held_out)
+    ended = ground.run(task)
+    assert ended.outcome == "Completed", ended.said
+    told = json.loads(ground.read(task.output, "evaluation.json"))
+    assert [one["instruction"] for one in told["prompts"]] == [
+        "is 0 more than -1",
+        "is 1 more than 0",
+        "is 2 more than 1",
+        "is 9 more than 8",
+    ]
+    assert told["nll"]["after"] < told["nll"]["before"] - 1
+    assert told["judge"]["wins"] + told["judge"]["losses"] + told["judge"]["ties"] == 4
+    # The answers of one word take up no topic, so nothing is won by them.
+    assert told["judge"]["winRate"] <= 0.5
+    (failed,) = json.loads(ground.read(task.output, "gates.json"))["failed"]
+    assert failed == {
+        "gate": "minWinRate",
+        "figure": f"{told['judge']['winRate']:.4f}",
+        "bound": "1",
+    }
+    card = ground.read(task.output, "README.md").decode()
+    assert "| negative log-likelihood of the public answers, nats a token |" in card
+    assert "By the judge the aligned model wins" in card
+    assert "**It failed these gates: minWinRate.**" in card
+
+
+def test_a_gate_without_what_it_measures_is_named(ground: Ground, model_folder: Path) -> None:
+    held_out = public_file(ground, [{"instruction": "is 9 more than 8"}])
+    parameters = sft(evaluation=asked(gates=Gates(max_nll_increase="0.1")))
+    ended = ground.run(alignment(ground, model_folder, parameters, evaluation=held_out))
+    assert ended.outcome == "InputMismatch"
+    assert "evaluation.gates.maxNLLIncrease: no prompt has an `answer`" in ended.said
