@@ -93,7 +93,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     undisturbed = task.model_copy(update={"output": output})
     beside = ground.start(undisturbed)
     first = ground.start(task)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     store, place = ground.store("root"), f"{task.output.uri}{PLACE}"
     while not any(uri.endswith("checkpoint.json") for uri in store.list(place)):
         assert time.monotonic() < deadline, "no checkpoint was kept"

@@ -5,6 +5,7 @@ numbers, and only files that a Trainer resumes from are taken, each by the diges
 """
 
 import json
+import logging
 import pickle
 import re
 from pathlib import Path
@@ -16,6 +17,8 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import safe_globals
 
 from palimpsest_stage.inputs import file_digest
+
+log = logging.getLogger("palimpsest.stage")
 
 PLACE = "attempts/checkpoints/"
 _LISTING = "checkpoint.json"
@@ -45,7 +48,7 @@ class Checkpoints:
     def latest(self, target: Path) -> Path | None:
         """The whole checkpoint with the most steps, fetched below `target`, if there is any."""
         found = []
-        for uri in self._store.list(self._prefix):
+        for uri in self._list():
             if uri.endswith(f"/{_LISTING}"):
                 listing = _listing(self._read(uri))
                 if listing:
@@ -61,13 +64,20 @@ class Checkpoints:
         self._delete()
 
     def _delete(self, but: str | None = None) -> None:
-        others = [uri for uri in self._store.list(self._prefix) if not but or but not in uri]
+        others = [uri for uri in self._list() if not but or not uri.startswith(but)]
         try:
             # Listings first: what has none is no checkpoint.
             for uri in sorted(others, key=lambda uri: not uri.endswith(f"/{_LISTING}")):
                 self._store.delete(uri)
         except AccessDenied:
             pass
+
+    def _list(self) -> list[str]:
+        try:
+            return list(self._store.list(self._prefix))
+        except AccessDenied:
+            log.warning("keys that may not list %s keep no checkpoint to go on from", self._prefix)
+            return []
 
     def _read(self, uri: str) -> bytes:
         try:
