@@ -164,7 +164,7 @@ class Bomb:
         return Path.touch, (Path("exploded"),)
 
 
-@pytest.mark.parametrize("touched", ["forged", "damaged", "named"])
+@pytest.mark.parametrize("touched", ["forged", "pickled", "damaged", "named"])
 def test_a_checkpoint_that_somebody_touched_is_none(
     ground: Ground, tmp_path: Path, touched: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,8 +182,10 @@ def test_a_checkpoint_that_somebody_touched_is_none(
     if touched == "damaged":
         store.put(f"{prefix}00000003-1-pod/optimizer.pt", b"changed")
     else:
-        name = "optimizer.pt" if touched == "forged" else "training_args.bin"
+        name = "training_args.bin" if touched == "named" else "optimizer.pt"
         (folder / name).write_bytes(pickle.dumps(Bomb()))
+        if touched == "forged":
+            torch.save({"step": Bomb()}, folder / name)
         checkpoints.save(folder, 4, "2-pod")
         if touched == "named":
             place = f"{prefix}00000004-2-pod/checkpoint.json"

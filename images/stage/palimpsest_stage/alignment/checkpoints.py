@@ -127,7 +127,7 @@ def _plain(path: Path) -> bool:
         return True
     try:
         with safe_globals():
-            torch.load(path, weights_only=True, map_location="cpu")
+            torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
         return False
     return True
