@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from palimpsest.api.alignment import AlignmentRunStatus
+from palimpsest.api.alignment import AlignmentRunSpec, AlignmentRunStatus
+from palimpsest.api.annotation import Annotation
 
 from . import gates, stages, tasks
 from .conditions import Verdict, conditions
@@ -81,11 +82,9 @@ def _align(observed: ObservedAlignment, now: datetime) -> Step:
             f"Waiting for SyntheticDataset {name} to be Ready.",
             requeue=None,
         )
-    if spec.needs_answers and data.dataset.spec.annotation is None:
-        message = (
-            f"SyntheticDataset {name} has no answers: give it spec.annotation to align a model "
-            "on it."
-        )
+    lacking = _lacking(spec, data.dataset.spec.annotation)
+    if lacking:
+        message = f"SyntheticDataset {name} has {lacking}"
         step = stages.waiting(stage, "DatasetWithoutAnswers", message)
         return Step(step.status, Verdict("Stalled", "DatasetWithoutAnswers", message), requeue=None)
     plan = tasks.align(
@@ -112,3 +111,17 @@ def _guarantee(observed: ObservedAlignment) -> str:
     if observed.dataset is None or observed.dataset.dataset.status is None:
         return ""
     return observed.dataset.dataset.status.guarantee
+
+
+def _lacking(spec: AlignmentRunSpec, annotation: Annotation | None) -> str:
+    """What the data set has not that the method learns from, and the remedy."""
+    if not spec.needs_answers:
+        return ""
+    if annotation is None:
+        return "no answers: give it spec.annotation to align a model on it."
+    if spec.method == "DPO" and annotation.answers == 1 and annotation.human is None:
+        return (
+            "one answer to each instruction, and DPO learns from the better of several: make one "
+            "with annotation.answers 2 or more, or give spec.dpo.preferences."
+        )
+    return ""

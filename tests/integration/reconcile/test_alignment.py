@@ -16,10 +16,11 @@ BEFORE: tuple[tuple[str, dict[str, bytes], int], ...] = (
 )
 
 
-def published_dataset(world: World) -> None:
+def published_dataset(world: World, answers: int = 1) -> None:
     """A data set without resampling, Ready."""
     dataset = world.synthetic_dataset()
     del dataset["spec"]["resampling"]
+    dataset["spec"]["annotation"]["answers"] = answers
     for manifest in (world.privacy_budget(), world.private_generator(), dataset):
         world.apply(manifest)
     for stage, files, blocks in BEFORE:
@@ -67,6 +68,11 @@ def test_a_model_beyond_a_gate_is_published_and_the_run_says_by_how_much(world: 
         world.publish(job, {"model": b"model", "gates.json": json.dumps(report).encode()})
         world.end_pods(job, Outcome.COMPLETED)
         world.until(summary, lambda n=name, s=summary: world.summary("align", n) == s)  # type: ignore[misc]
+    world.apply(run(world, "ranked", method="DPO", reward={"builtIn": "Informative"}))
+    lacking = "DatasetWithoutAnswers"
+    world.until(lacking, lambda: world.summary("align", "ranked") == lacking)
+    assert "annotation.answers 2 or more" in condition(world, "ranked", "Stalled")["message"]
+    assert job_of(world, "ranked") is None
     told = condition(world, "worse", "Stalled")
     assert (told["status"], told["reason"]) == ("True", "GateFailed")
     assert "minWinRate: 0.4125 is below 0.5; maxNLLIncrease: 0.2000 is above 0.1" in told["message"]
@@ -86,7 +92,7 @@ def job_of(world: World, name: str) -> Json | None:
 
 
 def test_each_method_has_its_stage_and_a_diverged_run_says_where(world: World) -> None:
-    published_dataset(world)
+    published_dataset(world, answers=2)
     reward = {"builtIn": "Informative"}
     world.apply(run(world, "preferred", method="DPO", reward=reward, dpo={"beta": "0.2"}))
     dpo = world.job(world.tenant, "dpo")

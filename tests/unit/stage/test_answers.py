@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from palimpsest.api.annotation import TokenPrices
 from palimpsest.api.outcomes import EXIT_CODES, MESSAGES, Outcome
 from palimpsest_stage.answers.endpoint import parse_reply
-from palimpsest_stage.answers.finish import REFUSALS, Finish, finish_of, refuses, usable
+from palimpsest_stage.answers.finish import (
+    REFUSALS,
+    Finish,
+    finish_of,
+    refuses,
+    usable,
+    usable_answers,
+)
 from palimpsest_stage.answers.kept import Answer, Answered, Part, cost
 from palimpsest_stage.answers.policy import (
     LONGEST_PAUSE,
@@ -252,3 +259,12 @@ def test_costs_are_exact(tokens_in: int, tokens_out: int) -> None:
     told = cost(tokens_in, tokens_out, TokenPrices(input="0.15", output="0.6"))
     assert Decimal(told) * 10**8 == 15 * tokens_in + 60 * tokens_out
     assert "E" not in told
+
+
+def test_of_several_answers_only_usable_ones_are_ranked() -> None:
+    row = {"answers": ["Yes.", "", "I cannot assist.", "No"]}
+    ends = {"finishes": ["stop", "empty", "refusal", "length"]}
+    assert usable_answers(row | ends) == ["Yes.", "No"]
+    # People's, and those of a data set that was made elsewhere, need not say how they ended.
+    assert usable_answers(row) == ["Yes.", "I cannot assist.", "No"]
+    assert usable_answers({"answer": "Yes."}) == []

@@ -16,7 +16,6 @@ from palimpsest_stage.alignment.evaluation import (
     compare,
     failures,
     likelihood,
-    refuses,
 )
 from palimpsest_stage.alignment.statistics import duel, wilson
 from unit.stage.aligned import ROWS, TEMPLATE, alignment, public_file, sft
@@ -50,22 +49,6 @@ def test_a_score_that_is_no_number_wins_nothing() -> None:
     assert (found.wins, found.losses, found.ties, found.rate) == (1, 1, 1, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("I\u2019m sorry, but no.", True),
-        ("I cannot help with that.", True),
-        ("As an AI, I have no fox.", True),
-        ("Foxes cannot fly.", False),
-        ("I can swim.", False),
-        ("Sorry to say, yes.", True),
-        ("", False),
-    ],
-)
-def test_refusals_are_told_by_how_they_begin(text: str, expected: bool) -> None:
-    assert refuses(text) == expected
-
-
 @torch.no_grad()
 def test_an_answer_s_likelihood_is_the_library_s_loss() -> None:
     model, tokenizer = tiny_model(), tiny_tokenizer()
@@ -79,10 +62,10 @@ def test_an_answer_s_likelihood_is_the_library_s_loss() -> None:
 
 def test_gates_fail_beyond_their_bounds_only() -> None:
     before = Examined(["a b", "c"], [1.0, 2.0], [0.5, 0.5])
-    after = Examined(["a b c", "I cannot"], [1.1, 2.1], [1.0, 0.0])
+    after = Examined(["a b c", "I cannot assist"], [1.1, 2.1], [1.0, 0.0])
     figures = compare(before, after)
     assert figures is not None
-    assert figures.words == (1.5, 2.5)
+    assert figures.words == (1.5, 3.0)
     assert figures.refusals == (0.0, 0.5)
     assert figures.nll == pytest.approx((1.5, 1.6))
     kept = Gates(min_win_rate="0.5", max_nll_increase="0.11", max_refusal_share="0.5")

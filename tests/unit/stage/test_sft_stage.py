@@ -127,10 +127,10 @@ def lineage(ground: Ground) -> ArtifactInput:
         uri = f"s3://releases/team/{place}/manifest.json"
         return ArtifactInput(store="releases", uri=uri, digest="sha256:" + "0" * 64)
 
-    pool = ground.push_artifact({"pool": b""}, {"generator": released("gen/train-1")})
+    pool = ground.push_artifact({"pool": b""}, inputs={"generator": released("gen/train-1")})
     lines = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
     return ground.push_artifact(
-        {"data.jsonl": lines}, {"pool-0": pool, "histogram": released("data/histogram-1")}
+        {"data.jsonl": lines}, inputs={"pool-0": pool, "histogram": released("data/histogram-1")}
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palimpsest_stage.alignment.rewards import TIE, Reward
+from palimpsest_stage.answers.finish import usable_answers
 from palimpsest_stage.errors import InputMismatch
 from palimpsest_stage.runtime import Context
 
@@ -28,8 +29,8 @@ class Ranked:
 
 
 def rank(rows: list[dict[str, Any]], reward: Reward) -> Ranked:
-    """Of each row's answers the best against the worst; ties are dropped."""
-    choices = [(row["instruction"], list(dict.fromkeys(row.get("answers") or []))) for row in rows]
+    """Of each row's usable answers the best against the worst; ties are dropped."""
+    choices = [(row["instruction"], list(dict.fromkeys(usable_answers(row)))) for row in rows]
     some = [(instruction, answers) for instruction, answers in choices if len(answers) > 1]
     scores = iter(
         reward(

@@ -16,8 +16,8 @@ from palimpsest.api.task import (
 
 from palimpsest_stage.alignment import evaluation, tuning
 from palimpsest_stage.alignment.card import Card, render
-from palimpsest_stage.alignment.provenance import receipts
 from palimpsest_stage.errors import InvalidTask, ModelUnsuitable
+from palimpsest_stage.lineage import receipts
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.runtime import Context, write_json
 

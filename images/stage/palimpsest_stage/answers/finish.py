@@ -58,6 +58,14 @@ def finish_of(text: str, cut: bool, refused: bool = False) -> Finish:
     return Finish.LENGTH if cut else Finish.STOP
 
 
+def usable_answers(row: dict[str, Any]) -> list[str]:
+    """Of a row's several answers those that a model may learn from."""
+    answers = row.get("answers") or []
+    finishes = row.get("finishes") or [Finish.STOP] * len(answers)
+    pairs = zip(answers, finishes, strict=False)
+    return [answer for answer, finish in pairs if answer and finish in USABLE]
+
+
 def usable(rows: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The rows whose answer a model may learn from, and how many others there are by why.
 

@@ -10,8 +10,8 @@ from palimpsest.api.task import CardParameters
 
 from palimpsest_stage.card.charts import plots
 from palimpsest_stage.card.describe import describe
-from palimpsest_stage.card.lineage import generator_of, lineage
 from palimpsest_stage.card.render import render
+from palimpsest_stage.lineage import generator_of, lineage
 from palimpsest_stage.runtime import Context, write_json, write_rows
 
 

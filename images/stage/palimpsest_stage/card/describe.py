@@ -9,7 +9,7 @@ from typing import Any
 
 from palimpsest.api.task import CardParameters
 
-from palimpsest_stage.card.lineage import Made
+from palimpsest_stage.lineage import Made
 from palimpsest_stage.select import consistent
 
 LONGEST_N_GRAM, N_GRAMS = 3, 10
