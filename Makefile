@@ -36,8 +36,8 @@ down: ## Take the cluster down and leave nothing behind.
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m cluster down; else python3 -m cluster down; fi
 
 .PHONY: demo
-demo: $(if $(KUBECONFIG),,ground) venv ## Run the whole pipeline on a real cluster, with real data; ends with a report.
-	@$(PYTHON) -m demo
+demo: $(if $(KUBECONFIG),,ground) venv ## Run the whole pipeline on a real cluster, with real data; RLHF=1 adds RLHF.
+	@RLHF=$(RLHF) $(PYTHON) -m demo
 
 .PHONY: lint
 lint: venv ## Style, types, import contracts, the chart, the generated CRDs.

@@ -9,7 +9,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from demo import denial, install, parts, quickstart, report_files, summary, verification, watch
+from demo import (
+    denial,
+    install,
+    parts,
+    quickstart,
+    report_files,
+    rewarded,
+    summary,
+    verification,
+    watch,
+)
 from demo.console import DemoError, Phases, say
 from demo.ground import Ground, given
 from demo.parts import Parts
@@ -25,6 +35,7 @@ EXPECTED = {
     ("PrivateGenerator", GENERATOR[1]),
     ("SyntheticDataset", DATASET[1]),
     ("AlignmentRun", RUN[1]),
+    *((("AlignmentRun", rewarded.NAME),) if rewarded.wanted() else ()),
 }
 
 
@@ -86,7 +97,10 @@ def _pipeline(ground: Ground, real: Parts) -> list[dict[str, Any]]:
     files = quickstart.write(
         {**quickstart.store_values(ground.store), **real.values}, BUILD / "quickstart"
     )
-    top = [path for path in files if path.parent == BUILD / "quickstart"]
+    folders = [BUILD / "quickstart"]
+    if rewarded.wanted():
+        folders.append(BUILD / "quickstart" / "rlhf")
+    top = [path for path in files if path.parent in folders]
     say(f"   kubectl apply -f {BUILD / 'quickstart'}")
     text = "\n---\n".join(path.read_text() for path in top)
     for line in ground.tools.apply(text, "examples/quickstart").splitlines():
@@ -107,14 +121,16 @@ def _check(
         return Access(store.endpoint_here, store.region, keys.access_key, keys.secret_key)
 
     budget = next(r for r in resources if r["kind"] == "PrivacyBudget")
+    more = [rewarded.OUTPUT] if rewarded.wanted() else []
     try:
+        reinforced = rewarded.figures(access("root")) if rewarded.wanted() else None
         found = check.check(
             check.Question(
                 access=access("root"),
                 tenant=access("tenant"),
                 budget=budget,
                 releases=budget["spec"]["releases"]["uri"],
-                outputs=["s3://outputs/questions/", "s3://outputs/assistant/"],
+                outputs=["s3://outputs/questions/", "s3://outputs/assistant/", *more],
                 generator=GENERATOR,
                 dataset=DATASET,
                 run=RUN,
@@ -128,6 +144,7 @@ def _check(
         raise DemoError(f"the checker found: {error}") from error
     return {
         **found,
+        "rlhf": reinforced,
         **summary.from_cluster(ground.tools, resources, refused),
     }
 

@@ -19,6 +19,7 @@ def render(summary: Mapping[str, Any]) -> str:
         _section("Do the questions look like the private ones?", _quality(summary)),
         _section("Synthetic questions", _samples(summary)),
         _section("The aligned model", _answers(summary)),
+        *([_section("Learnt from a reward", _rewarded(told))] if (told := summary["rlhf"]) else []),
         _section("How it was checked", _checks(summary)),
     ]
     return document(summary["budget"]["name"], "".join(sections))
@@ -178,6 +179,23 @@ def _answers(summary: Mapping[str, Any]) -> str:
     drawn = svg.line(curve, "steps", "loss of an answer\u2019s token, nats") if curve else ""
     return table(("question", "before", "after"), rows) + (
         f"<h3>Fine-tuning on the synthetic answers</h3>{drawn}" if drawn else ""
+    )
+
+
+def _rewarded(told: Mapping[str, Any]) -> str:
+    judge, steps = told["judge"], told["steps"]
+    drawn = "".join(
+        f"<div><h3>{title}</h3>{svg.line([step[name] for step in steps], 'steps', '')}</div>"
+        for name, title in (
+            ("reward", "Reward"),
+            ("kl", "KL from the base model, nats a token"),
+            ("completionTokens", "Tokens of a completion"),
+        )
+    )
+    return (
+        f"<div class=grid>{drawn}</div><p>Another measure judged its answers to public questions "
+        f"against the base model\u2019s: a win rate of {judge['winRate']:.2f}, between "
+        f"{judge['low']:.2f} and {judge['high']:.2f} at {judge['confidence']:.0%} confidence.</p>"
     )
 
 

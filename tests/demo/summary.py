@@ -93,6 +93,13 @@ def show(told: Mapping[str, Any], ground: Ground, folder: Path) -> None:
         say(f"\n   Asked: {one['instruction']}")
         say(f"     before: {one['before']}")
         say(f"     after:  {one['after']}")
+    if told["rlhf"]:
+        steps, judge = told["rlhf"]["steps"], told["rlhf"]["judge"]
+        say(
+            f"\n   Reward over {len(steps)} steps of RLHF: {steps[0]['reward']:.2f} to "
+            f"{steps[-1]['reward']:.2f}, KL {steps[-1]['kl']:.3f}; win rate by another judge "
+            f"{judge['winRate']:.2f} ({judge['low']:.2f} to {judge['high']:.2f})"
+        )
     pipeline, whole = clock(told["pipelineSeconds"]), clock(told["seconds"])
     say(f"\n   Pipeline {pipeline} min, all of it {whole} min")
     say(f"   Report   {folder / 'report.html'}")

@@ -11,6 +11,7 @@ import pytest
 from cluster import parts, store
 from demo import denial, install, own_cluster, watch
 from demo.ground import Ground
+from demo.kubectl import Tools
 from e2e.run import Pipeline, bucket_as
 from e2e.specs import BLOCK, Specs
 
@@ -56,7 +57,8 @@ def pipeline(
     tools = ground.tools
     try:
         # The budget last: what refers to it waits for it.
-        tools.apply(specs.yaml("generator", "dataset", "alignment", "budget"), "the pipeline")
+        runs = ("alignment", "preference", "reinforcement")
+        tools.apply(specs.yaml("generator", "dataset", *runs, "budget"), "the pipeline")
         run.deleted_job = _delete_training(run)
         overspend = tmp_path_factory.mktemp("denied") / "generator.yaml"
         overspend.write_text(specs.yaml("overspend"))
@@ -65,7 +67,7 @@ def pipeline(
         run.operator_before = _operators(run)
         selector = ("-l", "app.kubernetes.io/name=palimpsest,app.kubernetes.io/component=operator")
         tools.kubectl("-n", install.SYSTEM, "delete", "pod", *selector, "--wait=false")
-        run.resources = watch.until_ready(tools, specs.expected, PATIENCE_SECONDS)
+        run.resources = watch.until_ready(tools, specs.every_method, PATIENCE_SECONDS)
         run.operator_after = _operators(run)
         yield run
     finally:
@@ -113,11 +115,17 @@ def await_(happened: Callable[[], bool], what: str) -> None:
 def clean(run: Pipeline) -> None:
     """Delete its resources."""
     tools, name = run.ground.tools, run.specs.name
-    for kind in ("alignmentrun", "syntheticdataset", "privategenerator"):
-        delete = ("delete", kind, name, "--ignore-not-found", "--timeout=60s")
-        tools.kubectl("-n", install.TENANT, *delete)
+    delete(tools, ("alignmentrun", *run.specs.runs.values()))
+    delete(tools, ("syntheticdataset", name), ("privategenerator", name))
     tools.kubectl("annotate", "privacybudget", name, "palimpsest.dev/confirm-delete=true")
     tools.kubectl("delete", "privacybudget", name, "--ignore-not-found", "--timeout=60s")
+
+
+def delete(tools: Tools, *each: tuple[str, ...]) -> None:
+    """Delete the tenant's resources: a kind, and names of it."""
+    for kind_and_names in each:
+        gone = ("delete", *kind_and_names, "--ignore-not-found", "--timeout=60s")
+        tools.kubectl("-n", install.TENANT, *gone)
 
 
 def reason(run: Pipeline, kind: str) -> str:

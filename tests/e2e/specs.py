@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.parts import Model
+from cluster.parts import Model, questions
 from demo.ground import Store
 from demo.install import CUSTODY, TENANT
 from e2e.canaries import Canaries, drawn
@@ -25,6 +25,8 @@ class Specs:
     embedder: Model
     canaries: Canaries = field(default_factory=drawn, repr=False)
     replicas: int = 1
+    # Of the alignment runs' names: more of them may be made on one data set.
+    suffix: str = ""
 
     @property
     def data(self) -> str:
@@ -51,6 +53,22 @@ class Specs:
         """Kinds and names that must become Ready."""
         kinds = ("PrivacyBudget", "PrivateGenerator", "SyntheticDataset", "AlignmentRun")
         return {(kind, self.name) for kind in kinds}
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """The alignment runs by their stage: one a method, of which only `sft` is `expected`."""
+        name = f"{self.name}{self.suffix}"
+        return {"sft": name, "dpo": f"{name}-dpo", "rlhf": f"{name}-rlhf"}
+
+    @property
+    def every_method(self) -> set[tuple[str, str]]:
+        """All that must become Ready where every method is applied."""
+        return self.expected | self.aligned
+
+    @property
+    def aligned(self) -> set[tuple[str, str]]:
+        """The alignment runs."""
+        return {("AlignmentRun", name) for name in self.runs.values()}
 
     def yaml(self, *names: str) -> str:
         """The resources called so, as one YAML stream.
@@ -137,7 +155,12 @@ class Specs:
                 "generatorRef": {"name": self.name},
                 "sampling": {"count": 64, "shards": 2, "batchSize": 32, "maxLength": 12},
                 "resampling": {"size": 24, "clusters": 4, "embedder": _ref(self.embedder)},
-                "annotation": {"model": _ref(self.model), "maxNewTokens": 8, "batchSize": 8},
+                "annotation": {
+                    "model": _ref(self.model),
+                    "maxNewTokens": 8,
+                    "batchSize": 8,
+                    "answers": 2,
+                },
                 "output": {
                     "uri": f"{self.outputs}data/",
                     "storage": self._storage("tenant-store"),
@@ -146,17 +169,56 @@ class Specs:
         )
 
     def _alignment(self) -> dict[str, Any]:
+        return self._run(
+            self.runs["sft"], {"sft": {"batchSize": 8, "maxLength": 256, "loraRank": 2}}
+        )
+
+    def _preference(self) -> dict[str, Any]:
+        return self._run(
+            self.runs["dpo"],
+            {
+                "method": "DPO",
+                "dpo": {"batchSize": 8, "maxLength": 256, "loraRank": 2},
+                "reward": {"builtIn": "Informative"},
+                "merge": False,
+            },
+        )
+
+    def _reinforcement(self) -> dict[str, Any]:
+        return self._run(
+            self.runs["rlhf"],
+            {
+                "method": "RLHF",
+                "rlhf": {
+                    "steps": 2,
+                    "promptsPerStep": 2,
+                    "completionsPerPrompt": 2,
+                    "maxNewTokens": 8,
+                    "loraRank": 2,
+                },
+                "reward": {"builtIn": "Informative"},
+                "evaluation": {
+                    "prompts": questions().held_out_uri,
+                    "digest": questions().held_out_digest,
+                    "count": 4,
+                    "judge": {"builtIn": "OnTopic"},
+                },
+            },
+        )
+
+    def _run(self, name: str, method: dict[str, Any]) -> dict[str, Any]:
         return self._resource(
             "AlignmentRun",
             {
                 "datasetRef": {"name": self.name},
                 "baseModel": _ref(self.model),
-                "sft": {"batchSize": 8, "maxLength": 256, "loraRank": 2},
+                **method,
                 "output": {
-                    "uri": f"{self.outputs}model/",
+                    "uri": f"{self.outputs}{name}/",
                     "storage": self._storage("tenant-store"),
                 },
             },
+            name,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from demo import install, summary, verification
 from demo.checker import journal, receipts
 from demo.checker.artifacts import of_stage, verify
@@ -12,7 +14,7 @@ from palimpsest.api.outcomes import MESSAGES
 
 def test_every_resource_is_ready(pipeline: Pipeline) -> None:
     assert {(r["kind"], r["metadata"]["name"]) for r in pipeline.resources} == (
-        pipeline.specs.expected
+        pipeline.specs.every_method
     )
 
 
@@ -70,7 +72,8 @@ def test_operator_was_replaced_in_mid_run(pipeline: Pipeline) -> None:
 def test_every_artifact_has_the_digests_it_states(pipeline: Pipeline) -> None:
     found = pipeline.artifacts()
     stages = {artifact.stage for artifact in found}
-    assert stages >= {"train", "sample", "cluster", "histogram", "select", "annotate", "sft"}
+    dataset = {"sample", "cluster", "histogram", "select", "annotate", "card"}
+    assert stages >= {"train", *dataset, "sft", "dpo", "rlhf"}
     assert verify(pipeline.bucket, found) == []
 
 
@@ -83,6 +86,34 @@ def test_data_set_has_the_size_that_was_asked_for(pipeline: Pipeline) -> None:
     assert len(rows) == len(set(rows)) == 64
     assert len(chosen) == len(set(chosen)) == 24
     assert set(chosen) <= set(rows)
+
+
+def test_data_set_and_models_carry_their_guarantee_and_receipts(pipeline: Pipeline) -> None:
+    found, bucket = pipeline.artifacts(), pipeline.bucket
+    receipts_of = [
+        f"{one.prefix}receipt.json" for one in found if one.stage in ("train", "histogram")
+    ]
+    runs = pipeline.specs.runs
+    for stage, name in {"card": pipeline.specs.name, **runs}.items():
+        (published,) = of_stage(found, stage, (install.TENANT, name))
+        text = published.read(bucket, "README.md").decode()
+        assert "(epsilon 4.5, delta 1e-3)-differentially private" in text
+        assert [uri for uri in receipts_of if uri not in text] == []
+
+
+def test_every_method_published_what_it_learnt(pipeline: Pipeline) -> None:
+    found, bucket, runs = pipeline.artifacts(), pipeline.bucket, pipeline.specs.runs
+    (sft,), (dpo,), (rlhf,) = (
+        of_stage(found, stage, (install.TENANT, name)) for stage, name in runs.items()
+    )
+    assert sft.entry("model.safetensors")["size"] > 0
+    # Asked not to merge.
+    assert dpo.entry("adapter_model.safetensors")["size"] > 0
+    pairs = json.loads(dpo.read(bucket, "training.json"))
+    assert pairs["pairs"] + pairs["ties"] + pairs["withoutChoice"] == 24
+    assert len(json.loads(rlhf.read(bucket, "training.json"))["steps"]) == 2
+    judged = json.loads(rlhf.read(bucket, "evaluation.json"))["judge"]
+    assert judged["wins"] + judged["losses"] + judged["ties"] == 4
 
 
 def test_tenants_keys_open_neither_records_nor_journal(pipeline: Pipeline) -> None:

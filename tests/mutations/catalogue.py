@@ -203,4 +203,70 @@ MUTATIONS = (
         "tests/unit/stage/test_decode.py"
         "::test_every_prompt_is_answered_once_and_no_more_rows_are_there_than_asked_for",
     ),
+    Mutation(
+        "answers that were kept are asked for again",
+        f"{STAGE}/annotate.py",
+        "    recall(parts, answered)\n",
+        "",
+        "tests/unit/stage/test_endpoint.py::test_after_a_kill_what_was_kept_is_not_asked_again",
+    ),
+    Mutation(
+        "the key follows a redirect",
+        f"{STAGE}/answers/endpoint.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        "tests/unit/stage/test_endpoint.py::test_what_asking_again_would_not_mend_ends_it_at_once",
+    ),
+    Mutation(
+        "refusals are learnt from",
+        f"{STAGE}/answers/finish.py",
+        "USABLE = frozenset({Finish.STOP, Finish.LENGTH})",
+        "USABLE = frozenset({Finish.STOP, Finish.LENGTH, Finish.REFUSAL})",
+        "tests/unit/stage/test_answers.py"
+        "::test_only_answers_that_ended_well_are_learnt_from_and_others_counted",
+    ),
+    Mutation(
+        "a checkpoint is loaded whatever its digest",
+        f"{STAGE}/alignment/checkpoints.py",
+        "if file_digest(path) != digest or not _plain(path):",
+        "if not _plain(path):",
+        "tests/unit/stage/test_sft_stage.py::test_a_checkpoint_that_somebody_touched_is_none",
+    ),
+    Mutation(
+        "packed examples see one another",
+        f"{STAGE}/alignment/packing.py",
+        "torch.cat([torch.arange(part) for part in parts])",
+        "torch.arange(sum(parts))",
+        "tests/unit/stage/test_packing.py"
+        "::test_a_row_keeps_its_examples_apart_and_learns_of_no_padding",
+    ),
+    Mutation(
+        "an echo of the question is rewarded",
+        f"{STAGE}/alignment/rewards.py",
+        "novelty = sum(word not in asked for word in told) / len(told)",
+        "novelty = len(told) / len(told)",
+        "tests/unit/stage/test_rewards.py::test_formulas_are_shares_and_an_echo_gets_nothing",
+    ),
+    Mutation(
+        "no gate is ever failed",
+        f"{STAGE}/alignment/evaluation.py",
+        "and not figure <= float(bound)",
+        "and figure is None",
+        "tests/unit/stage/test_evaluation.py::test_gates_fail_beyond_their_bounds_only",
+    ),
+    Mutation(
+        "the card keeps quiet about receipts",
+        f"{STAGE}/lineage.py",
+        "            if manifest.charge is not None:",
+        "            if manifest.charge is None:",
+        "tests/unit/stage/test_card.py"
+        "::test_a_card_tells_what_the_rows_are_and_what_they_were_made_by",
+    ),
+    Mutation(
+        "an artifact's text becomes markup",
+        f"{OPERATOR}/report/page.py",
+        'f"<td{short}>{escape(text)}</td>"',
+        'f"<td{short}>{text}</td>"',
+        "tests/unit/demo/test_report.py::test_text_from_artifacts_is_escaped",
+    ),
 )

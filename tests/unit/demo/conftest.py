@@ -25,6 +25,13 @@ def summary() -> dict[str, Any]:
             stage("SyntheticDataset questions", "card", 6.0),
             stage("AlignmentRun assistant", "sft", 80.0),
         ],
+        "rlhf": {
+            "steps": [
+                {"step": n, "reward": 0.1 * n, "kl": 0.01 * n, "completionTokens": 30.0}
+                for n in (1, 2)
+            ],
+            "judge": {"winRate": 0.625, "low": 0.5, "high": 0.75, "confidence": 0.95},
+        },
         "budget": {
             "name": "search-questions",
             "epsilon": "3.2",

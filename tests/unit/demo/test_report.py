@@ -30,6 +30,7 @@ def test_figures_of_the_summary_are_shown(summary: dict[str, Any]) -> None:
         "0.24 \u2192 0.07",
         "67.0% of the gate",
         "at most 1.74 is left",
+        "a win rate of 0.62, between 0.50 and 0.75 at 95% confidence",
     ):
         assert shown in html
 
