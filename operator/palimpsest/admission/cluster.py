@@ -8,6 +8,7 @@ from kubernetes.client.exceptions import ApiException
 
 from palimpsest.api import GROUP, VERSION
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec, PrivacyBudgetStatus
+from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
 
 from .fit import Budget
@@ -43,17 +44,20 @@ class ApiCluster:
 
     def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None:
         """The PrivateGenerator's spec, or None. Raises ValueError if it is malformed."""
-        found = _found(
+        found = self._namespaced(PrivateGenerator.plural, namespace, name)
+        return None if found is None else PrivateGeneratorSpec.model_validate(found["spec"])
+
+    def dataset(self, namespace: str, name: str) -> SyntheticDatasetSpec | None:
+        """The SyntheticDataset's spec, or None. Raises ValueError if it is malformed."""
+        found = self._namespaced(SyntheticDataset.plural, namespace, name)
+        return None if found is None else SyntheticDatasetSpec.model_validate(found["spec"])
+
+    def _namespaced(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
+        return _found(
             lambda: self._objects.get_namespaced_custom_object(
-                GROUP,
-                VERSION,
-                namespace,
-                PrivateGenerator.plural,
-                name,
-                _request_timeout=TIMEOUT_SECONDS,
+                GROUP, VERSION, namespace, plural, name, _request_timeout=TIMEOUT_SECONDS
             )
         )
-        return None if found is None else PrivateGeneratorSpec.model_validate(found["spec"])
 
     def labels(self, namespace: str) -> dict[str, str]:
         """The namespace's labels."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import ValidationError
 
 from palimpsest.api import GROUP
+from palimpsest.api.alignment import AlignmentRun, AlignmentRunSpec
 from palimpsest.api.base import ApiModel, faults
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
 from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
@@ -26,7 +27,7 @@ from palimpsest.privacy.pricing import (
 )
 from palimpsest.storage import canonical_prefix
 from palimpsest.terms.placement import placement_refusal
-from palimpsest.terms.tenants import model_refusal, namespace_refusal
+from palimpsest.terms.tenants import model_refusal, namespace_refusal, public_file_refusal
 
 from .fit import Budget, gate_of, histogram_misfit, holds_charge, training_misfit
 
@@ -50,6 +51,8 @@ class Cluster(Protocol):
     def budget(self, name: str) -> Budget | None: ...
 
     def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None: ...
+
+    def dataset(self, namespace: str, name: str) -> SyntheticDatasetSpec | None: ...
 
     def labels(self, namespace: str) -> Mapping[str, str]: ...
 
@@ -94,6 +97,9 @@ def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
                 data = _spec(SyntheticDatasetSpec, request["object"])
                 warnings = _dataset(data, request["namespace"], _name(request), cluster)
                 warnings += _open_key(data)
+            case AlignmentRun.kind, "CREATE":
+                run = _spec(AlignmentRunSpec, request["object"])
+                warnings = _alignment(run, request["namespace"], cluster)
             case _:
                 warnings = []
     except RefusedError as refused:
@@ -237,6 +243,25 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
         f"spec.resampling.clusters: noise alone moves the histogram by {variation:.2f} in total "
         f"variation at {records} records; take at most {fewer} clusters"
     ]
+
+
+def _alignment(spec: AlignmentRunSpec, namespace: str, cluster: Cluster) -> list[str]:
+    dataset = cluster.dataset(namespace, spec.dataset_ref.name)
+    if dataset is None:
+        return [_held("spec.datasetRef.name", "SyntheticDataset", spec.dataset_ref.name)]
+    generator = cluster.generator(namespace, dataset.generator_ref.name)
+    budget = cluster.budget(generator.budget_ref.name) if generator else None
+    if budget is None:
+        return []
+    files = {}
+    if spec.evaluation:
+        files["spec.evaluation.prompts"] = spec.evaluation.prompts
+    if spec.dpo and spec.dpo.preferences:
+        files["spec.dpo.preferences.uri"] = spec.dpo.preferences.uri
+    private = canonical_prefix(budget.spec.dataset.uri)
+    for field, uri in files.items():
+        _refuse(public_file_refusal(private, budget.name, field, uri))
+    return []
 
 
 def _open_key(spec: SyntheticDatasetSpec) -> list[str]:

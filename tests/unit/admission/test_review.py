@@ -1,5 +1,6 @@
 """The admission decision, for requests as the API server sends them."""
 
+import json
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,7 @@ import samples
 from palimpsest.admission.fit import Budget
 from palimpsest.admission.review import Decision, review
 from palimpsest.api.budget import PrivacyBudgetSpec, PrivacyBudgetStatus
+from palimpsest.api.dataset import SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGeneratorSpec
 from palimpsest.privacy.gate import choose_order, renyi_cost, rho
 from palimpsest.privacy.pricing import limit_of, planned_mechanisms, price_training
@@ -23,12 +25,16 @@ class Known:
     budgets: dict[str, Budget] = field(default_factory=dict)
     generators: dict[tuple[str, str], PrivateGeneratorSpec] = field(default_factory=dict)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+    datasets: dict[tuple[str, str], SyntheticDatasetSpec] = field(default_factory=dict)
 
     def budget(self, name: str) -> Budget | None:
         return self.budgets.get(name)
 
     def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None:
         return self.generators.get((namespace, name))
+
+    def dataset(self, namespace: str, name: str) -> SyntheticDatasetSpec | None:
+        return self.datasets.get((namespace, name))
 
     def labels(self, namespace: str) -> dict[str, str]:
         return self.namespaces[namespace]
@@ -58,7 +64,12 @@ def cluster(
     )
     name = manifest["metadata"]["name"]
     generator = PrivateGeneratorSpec.model_validate(samples.generator()["spec"])
-    return Known({name: Budget(name, 1, spec, status)}, {("research", "questions"): generator})
+    dataset = SyntheticDatasetSpec.model_validate(samples.dataset()["spec"])
+    return Known(
+        {name: Budget(name, 1, spec, status)},
+        {("research", "questions"): generator},
+        datasets={("research", "questions"): dataset},
+    )
 
 
 def ask(
@@ -82,7 +93,7 @@ def test_what_fits_is_admitted_in_silence() -> None:
     assert ask(samples.generator(), cluster()) == Decision(True)
     assert ask(samples.dataset(), cluster()) == Decision(True)
     assert ask(samples.budget(), Known()) == Decision(True)
-    assert ask(samples.alignment(), Known()) == Decision(True)
+    assert ask(samples.alignment(), cluster()) == Decision(True)
 
 
 def test_an_epsilon_that_does_not_fit_is_denied_with_one_that_does() -> None:
@@ -265,6 +276,29 @@ def test_clusters_too_many_for_the_records_are_told() -> None:
     assert "take at most 4500 clusters" in warning
     advised = samples.changed(bigger, "spec.resampling.clusters", 4500)
     assert ask(advised, cluster()).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"evaluation": {"prompts": "{}", "digest": samples.DIGEST}}, "evaluation.prompts"),
+        (
+            {"method": "DPO", "dpo": {"preferences": {"uri": "{}", "digest": samples.DIGEST}}},
+            "dpo.preferences.uri",
+        ),
+    ],
+)
+def test_private_records_are_no_public_file(spec: Json, field: str) -> None:
+    known = cluster()
+    private = next(iter(known.budgets.values())).spec.dataset.uri
+    named = json.loads(json.dumps(spec).replace("{}", f"{private}part-0000.jsonl"))
+    decision = ask(samples.alignment(**named), known)
+    assert not decision.allowed
+    assert decision.message.startswith(f"spec.{field}: {private}part-0000.jsonl lies among")
+    beside = json.loads(json.dumps(spec).replace("{}", "s3://outputs/public.jsonl"))
+    assert ask(samples.alignment(**beside), known) == Decision(True)
+    (warning,) = ask(samples.alignment(**named), Known()).warnings
+    assert "SyntheticDataset" in warning
 
 
 def test_weak_epsilons_are_told() -> None:
