@@ -193,7 +193,9 @@ def _dataset(facts: Facts) -> str:
         rows.append((f"words of an {name}", _lengths(words)))
     annotation = told(facts.files, "annotation.json")
     if isinstance(annotation, Mapping):
-        rows += [(f"annotation: {name}", _short(value)) for name, value in annotation.items()]
+        rows += [
+            (f"annotation: {name}", _short(value)) for name, value in annotation.items() if value
+        ]
     grams = [
         (n, ", ".join(f"{each[0]} ({each[1]})" for each in some if len(each) == 2))
         for n, some in _at(card, "nGrams").items()
@@ -313,6 +315,8 @@ def _number(value: Any) -> float | None:
 
 def _short(value: Any) -> str:
     """A figure, or a handful of them, in words."""
+    if isinstance(value, Mapping) and value.keys() == {"before", "after"}:
+        return f"{_short(value['before'])} \u2192 {_short(value['after'])}"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_short(one)}" for name, one in value.items())
     if isinstance(value, list):
