@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from palimpsest_stage.markdown import plain
+
 EXAMPLES = 8
 
 
@@ -61,9 +63,9 @@ def render(card: Card) -> str:
         lines += ["## Before and after", "", *_figures(card)]
     for one in card.asked[:EXAMPLES]:
         lines += [
-            f"- **{_flat(one['instruction'])}**",
-            f"  - before: {_flat(one['before'])}",
-            f"  - after: {_flat(one['after'])}",
+            f"- **{plain(one['instruction'])}**",
+            f"  - before: {plain(one['before'])}",
+            f"  - after: {plain(one['after'])}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -114,7 +116,3 @@ def _figures(card: Card) -> list[str]:
     if card.failed:
         lines += [f"**It failed these gates: {', '.join(card.failed)}.**", ""]
     return lines
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())[:300]

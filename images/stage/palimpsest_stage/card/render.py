@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from palimpsest_stage.card.charts import Plot
+from palimpsest_stage.markdown import plain
 
 # A system prompt is longer than a cell of a table should be.
 _LONGEST_SETTING = 120
@@ -57,7 +58,7 @@ def render(card: dict[str, Any], drawn: Mapping[str, Plot]) -> str:
     lines += ["", *_plot("lengths.svg", drawn)]
     lines += ["| words in a row | most common, with the instructions that hold them |", "|---|---|"]
     for n, n_grams in card["nGrams"].items():
-        told = ", ".join(f"{_plain(words)} ({count:,})" for words, count in n_grams)
+        told = ", ".join(f"{plain(words)} ({count:,})" for words, count in n_grams)
         lines.append(f"| {n} | {told} |")
     lines.append("")
     if card["resampling"]:
@@ -77,9 +78,9 @@ def render(card: dict[str, Any], drawn: Mapping[str, Plot]) -> str:
         lines.append("")
     lines += ["## Examples", ""]
     for row in card["examples"]:
-        lines.append(f"- {_plain(row['instruction'])}")
+        lines.append(f"- {plain(row['instruction'])}")
         if row.get("answer"):
-            lines.append(f"  - {_plain(row['answer'])}")
+            lines.append(f"  - {plain(row['answer'])}")
     return "\n".join(lines) + "\n"
 
 
@@ -104,14 +105,8 @@ def _settings(settings: Mapping[str, Any], of: str = "") -> str:
         if isinstance(value, Mapping):
             told.append(_settings(value, f"{of}{name}."))
         elif value not in ("", []):
-            told.append(f"{of}{name} {_plain(str(value))[:_LONGEST_SETTING]}")
+            told.append(f"{of}{name} {plain(str(value))[:_LONGEST_SETTING]}")
     return ", ".join(each for each in told if each)
-
-
-def _plain(text: str) -> str:
-    """One line of Markdown that shows the text and does nothing else."""
-    flat = " ".join(text.split())[:300]
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in flat)
 
 
 def _size(rows: int) -> str:
