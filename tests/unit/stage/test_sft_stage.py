@@ -164,7 +164,7 @@ class Bomb:
         return Path.touch, (Path("exploded"),)
 
 
-@pytest.mark.parametrize("touched", ["forged", "pickled", "damaged", "named"])
+@pytest.mark.parametrize("touched", ["forged", "pickled", "damaged", "replaced", "named"])
 def test_a_checkpoint_that_somebody_touched_is_none(
     ground: Ground, tmp_path: Path, touched: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +181,10 @@ def test_a_checkpoint_that_somebody_touched_is_none(
 
     if touched == "damaged":
         store.put(f"{prefix}00000003-1-pod/optimizer.pt", b"changed")
+    elif touched == "replaced":
+        # As sound as the one before, but for what its listing says.
+        torch.save({"step": torch.zeros(2)}, folder / "optimizer.pt")
+        store.put(f"{prefix}00000003-1-pod/optimizer.pt", (folder / "optimizer.pt").read_bytes())
     else:
         name = "training_args.bin" if touched == "named" else "optimizer.pt"
         (folder / name).write_bytes(pickle.dumps(Bomb()))
