@@ -1,6 +1,7 @@
 """`palimpsest report`: a page about a generator, a data set or a run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def collect(
             untold.append(f"{error.format_message()}.")
     facts = Facts(namespace, tuple(chain), budget_name, budget)
     files = _files(facts, reach, untold)
-    return Facts(namespace, facts.chain, budget_name, budget, files, tuple(untold))
+    return replace(facts, files=files, untold=tuple(untold))
 
 
 def _above(
@@ -125,8 +126,8 @@ def _files(facts: Facts, reach: Access, untold: list[str]) -> Mapping[tuple[str,
     found: dict[tuple[str, str], bytes] = {}
     for stage, artifact, storage in artifacts(facts):
         try:
-            for name, data in _read(reach, artifact, storage, FILES[stage]).items():
-                found[stage, name] = data
+            read = _read(reach, artifact, storage, FILES[stage])
+            found |= {(stage, name): data for name, data in read.items()}
         except (StoreError, ValueError) as error:
             untold.append(f"Of the {stage} stage: {error}.")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,15 +14,15 @@ from palimpsest.api.generator import PrivateGeneratorSpec
 from palimpsest.api.outcomes import Outcome
 from palimpsest.api.task import AnnotateParameters, EndpointInput
 from palimpsest.reconcile import jobs, stages
-from palimpsest.reconcile.observed import Job, Meta, Pod, Settings
+from palimpsest.reconcile.observed import Meta, Pod, Settings
 from palimpsest.reconcile.policies import attempts
 from palimpsest.reconcile.tasks import DatasetTasks, StagePlan
 from pydantic import ValidationError
+from unit.reconcile.failed import NOW, failed
 
 META = Meta("SyntheticDataset", "research", "questions", "uid-1", 1, deleting=False)
 SETTINGS = Settings(stage_image="stage", cluster="c1")
 SELECTED = ArtifactRef(uri="s3://outputs/questions/select/manifest.json", digest=samples.DIGEST)
-NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ENDPOINT = {"baseURL": "https://api.example.com/v1", "model": "large-1", "secretName": "annotator"}
 
 
@@ -103,21 +102,7 @@ def test_the_key_is_mounted_as_a_file_and_a_server_without_keys_needs_none() -> 
 @pytest.mark.parametrize("outcome", [each for each in Outcome if each.of_the_endpoint])
 def test_a_failure_names_the_endpoint_the_model_and_the_secret(outcome: Outcome) -> None:
     plan = planned(ENDPOINT)
-    job = Job(
-        namespace="research",
-        name="j",
-        stage="annotate",
-        attempt=1,
-        state="Failed",
-        failure="Program",
-        deleting=False,
-        suspended=False,
-        started="",
-        ended="",
-        ended_at=NOW,
-        pods=(Pod("p", "Failed", outcome, None),),
-        compute="given",
-    )
+    job = failed(stage="annotate", pods=(Pod("p", "Failed", outcome, None),), compute="given")
     step = stages.retried(plan, job, attempts.retry_at(job, "given"), NOW)
     assert step.verdict.reason == outcome.value
     named = "(https://api.example.com/v1, model large-1, Secret annotator)"

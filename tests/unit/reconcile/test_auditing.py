@@ -37,6 +37,7 @@ from palimpsest.reconcile.observed import (
 from palimpsest.reconcile.plan import Commit, CreateJob, Plan, Reserve
 from unit.ledger.folder_store import FolderStore
 from unit.reconcile.budgets import DIGEST, ENDPOINT, URI, budget, view
+from unit.reconcile.failed import failed
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Answers = dict[str, bytes | StoreTrouble]
@@ -125,17 +126,9 @@ class World:
         """The first attempt's, ended."""
         asked = self.stage.create(1)
         assert isinstance(asked, CreateJob)
-        return Job(
+        return failed(
             namespace="custody",
             name=asked.manifest["metadata"]["name"],
-            stage="train",
-            attempt=1,
-            state="Failed",
-            failure="Program",
-            deleting=False,
-            suspended=False,
-            started="",
-            ended="",
             ended_at=NOW,
             pods=(Pod("p", "Failed", outcome, None),),
         )

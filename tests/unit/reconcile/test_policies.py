@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,23 +14,10 @@ from palimpsest.ledger.state import Charge
 from palimpsest.privacy.mechanisms import DiscreteGaussian
 from palimpsest.reconcile.observed import Job, Pod
 from palimpsest.reconcile.policies import attempts, blockage, deadlines, queueing, ttl
+from unit.reconcile.failed import NOW, failed
 
-NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ENDED = NOW - timedelta(seconds=10)
-FAILED = Job(
-    namespace="n",
-    name="j",
-    stage="train",
-    attempt=1,
-    state="Failed",
-    failure="Program",
-    deleting=False,
-    suspended=False,
-    started="",
-    ended="",
-    ended_at=ENDED,
-    compute="given",
-)
+FAILED = failed(ended_at=ENDED, compute="given")
 
 
 def ended_as(outcome: Outcome | None, **changes: Any) -> Job:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from math import log
 from statistics import quantiles
 from typing import Any
@@ -29,6 +29,7 @@ def describe(
     """What card.json holds; `extra` has clusters.json and histogram.json where there are any."""
     instructions = [row["instruction"] for row in rows]
     texts = {"instruction": instructions}
+    counted = [words(text) for text in instructions[:COUNTED]]
     answers = [row["answer"] for row in rows if row.get("answer")]
     if answers:
         texts["answer"] = answers
@@ -39,9 +40,7 @@ def describe(
         "fields": sorted({key for row in rows for key in row}),
         "duplicates": len(instructions) - len(set(instructions)),
         "words": {name: _lengths(some) for name, some in texts.items()},
-        "nGrams": {
-            str(n): _most_common(instructions[:COUNTED], n) for n in range(1, LONGEST_N_GRAM + 1)
-        },
+        "nGrams": {str(n): _most_common(counted, n) for n in range(1, LONGEST_N_GRAM + 1)},
         "resampling": _resampling(rows, extra["clusters"], extra["histogram"])
         if extra.keys() >= {"clusters", "histogram"}
         else None,
@@ -135,16 +134,12 @@ def _lengths(texts: list[str]) -> dict[str, Any]:
     }
 
 
-def _most_common(texts: list[str], n: int) -> list[list[Any]]:
-    """N-grams with the number of texts that hold them."""
-    counts = Counter(each for text in texts for each in set(_n_grams(words(text), n)))
+def _most_common(texts: list[list[str]], n: int) -> list[list[Any]]:
+    """N-grams with the number of texts, by their words, that hold them."""
+    counts = Counter(each for text in texts for each in set(_n_grams(text, n)))
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [[n_gram, count] for n_gram, count in ordered[:N_GRAMS]]
 
 
 def _n_grams(some: list[str], n: int) -> Iterable[str]:
-    return _joined(zip(*(some[start:] for start in range(n)), strict=False))
-
-
-def _joined(windows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    return (" ".join(window) for window in windows)
+    return map(" ".join, zip(*(some[start:] for start in range(n)), strict=False))
