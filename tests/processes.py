@@ -18,18 +18,18 @@ def memory(pid: int, line: Literal["VmRSS", "VmHWM"]) -> int:
     return 1024 * int(next(each for each in status if each.startswith(f"{line}:")).split()[1])
 
 
-def stop_pod(name: str) -> bool:
-    """SIGSTOP to all processes of a stage's pod on this machine: it runs, and gets nothing done.
+def signal_pod(name: str, number: signal.Signals) -> bool:
+    """A signal to all processes of a pod on this machine whose POD_NAME is `name`.
 
     False if it has none yet: a container counts as running a moment before its program does.
     """
     # Not by HOSTNAME: an Indexed Job gives its pods names of their own there.
     mark = f"POD_NAME={name}\0".encode()
-    stopped = False
+    found = False
     for environ in Path("/proc").glob("[0-9]*/environ"):
         # Others come and go meanwhile.
         with suppress(OSError):
             if mark in environ.read_bytes():
-                os.kill(int(environ.parent.name), signal.SIGSTOP)
-                stopped = True
-    return stopped
+                os.kill(int(environ.parent.name), number)
+                found = True
+    return found

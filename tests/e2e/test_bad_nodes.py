@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from demo.ground import Ground
 from e2e.conftest import PATIENCE_SECONDS, await_, clean, fresh_specs, reason, state, training
 from e2e.run import Pipeline, bucket_as
 from e2e.specs import BLOCK, RESTARTS, STEPS
-from processes import stop_pod
+from processes import signal_pod
 
 TRAINING = "palimpsest.dev/stage=train"
 
@@ -109,6 +110,6 @@ def _fill_scratch(run: Pipeline) -> bool:
     fill = ("sh", "-c", "head -c 100M /dev/zero > /scratch/fill")
     name = running[0]["metadata"]["name"]
     # The kubelet measures volumes once a minute: the pod must still be there.
-    if not stop_pod(name):
+    if not signal_pod(name, signal.SIGSTOP):
         return False
     return run.ground.tools.kubectl("-n", install.TENANT, "exec", name, "--", *fill).code == 0
