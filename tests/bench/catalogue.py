@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from bench import admission, ledger, million, sampling, scale, start, training
+from bench import admission, alignments, ledger, million, sampling, scale, start, training
 from bench.decoding import at_full_length
 from bench.harness import Benchmark, Pair, Survey
 from bench.rates import rate, smollm2
@@ -94,6 +94,7 @@ BENCHMARKS: tuple[Benchmark | Survey, ...] = (
         _fine_tuning,
     ),
     *training.BENCHMARKS,
+    *alignments.BENCHMARKS,
     sampling.BENCHMARK,
     million.BENCHMARK,
     *ledger.BENCHMARKS,

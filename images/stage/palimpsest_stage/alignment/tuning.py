@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def train(
     found = kept.latest(context.folder("resumed"))
     if found:
         log.info("going on from step %s", found.name.rpartition("-")[2])
+    began = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(found) if found else None)
+    log.info("trained in %.2f s", time.perf_counter() - began)
     logged: list[dict[str, Any]] = trainer.state.log_history
     return logged
 
