@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from cluster import parts
+from embeddings import embed_all
 from numpy.typing import NDArray
 from palimpsest.privacy.clusters import NOISE_SHARE, clusters_within
 from palimpsest_stage.cluster import partitioned
-from palimpsest_stage.embed import Embedder, embed_all
+from palimpsest_stage.embed import Embedder
 from palimpsest_stage.models import load_causal
 from unit.stage.resampled import Clustered, apart
 
 from bench.divergences import Features, frechet, mauve
 from bench.page import BENCHMARKS, renew
-from bench.pools import DATA, EPSILON, POOL, POOLS, TOP_P, pool
+from bench.pools import DATA, EPSILON, POOLS, SIZES, TOP_P, pool
 
 SIZE, SIGMA = 3_000, 10
 CLUSTERS = clusters_within(NOISE_SHARE, Decimal(SIGMA), DATA.records)
@@ -74,7 +75,7 @@ class Scene:
 
     def embedded(self, texts: list[str]) -> Features:
         """By the resampler's encoder."""
-        return embed_all(self.embedder, texts, len(texts), lambda *_: None)
+        return embed_all(self.embedder, texts)
 
     def encoded(self, texts: list[str]) -> Features:
         """By the metrics' own."""
@@ -136,8 +137,8 @@ def section(found: list[Figures]) -> str:
         "",
         f"Distance of {SIZE:,} texts from {SIZE:,} of {DATA.name}'s {DATA.records:,} private "
         f"questions. {POOLS} generators (SmolLM2-135M-Instruct, epsilon {EPSILON}, the "
-        f"quickstart's settings, each with noise of its own), {POOL:,} instructions of each, "
-        f"nucleus {TOP_P}; resampled in {CLUSTERS} clusters of all-MiniLM-L6-v2 with noise "
+        f"quickstart's settings, each with noise of its own), {SIZES[EPSILON]:,} instructions of "
+        f"each, nucleus {TOP_P}; resampled in {CLUSTERS} clusters of all-MiniLM-L6-v2 with noise "
         f"{SIGMA}. Mean (least to greatest). `make fidelity`.",
         "",
         f"| {DATA.name} | {' | '.join(metrics)} |",

@@ -26,35 +26,39 @@ KEPT = ROOT / "build" / "bench" / "pools"
 DATA = PRIVATE[0]
 # The quickstart's.
 EPSILON, RATE, TOP_P = "3", "0.01", 0.95
-POOLS, POOL = 3, 30_000
+POOLS = 3
+# Instructions of a generator, by its epsilon.
+SIZES = {EPSILON: 30_000, "8": 10_000}
 ROWS = 1024 if torch.cuda.is_available() else 256
 
 
-def pool(seed: int) -> list[str]:
+def pool(seed: int, epsilon: str = EPSILON) -> list[str]:
     """Instructions of a generator that was trained on the private texts."""
-    kept = KEPT / f"pool-{seed}.json"
+    kept = KEPT / f"epsilon-{epsilon}-{seed}.json"
     if not kept.exists():
-        adapters = trained(DATA, Cell(DATA.name, EPSILON, RATE, seed))
+        adapters = trained(DATA, Cell(DATA.name, epsilon, RATE, seed))
         with tempfile.TemporaryDirectory() as folder:
             adapters.save(Path(folder))
             model, tokenizer = load_causal(parts.smollm2().folder, "bfloat16")
             lora.merge(model, Path(folder))
-        texts = _sampled(model, tokenizer, seed)
+        texts = _sampled(model, tokenizer, SIZES[epsilon], seed)
         KEPT.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(texts))
     found: list[str] = json.loads(kept.read_text())
     return found
 
 
-def _sampled(model: Any, tokenizer: Any, seed: int) -> list[str]:
+def _sampled(model: Any, tokenizer: Any, count: int, seed: int) -> list[str]:
     shape = layout(tokenizer, DATA.prompt, MAX_LENGTH)
     choose = nucleus(1.0, TOP_P, torch.Generator().manual_seed(seed))
-    ended = list(decode(model, [shape.start] * POOL, MAX_LENGTH, {shape.end}, choose, ROWS))
+    ended = list(decode(model, [shape.start] * count, MAX_LENGTH, {shape.end}, choose, ROWS))
     texts = tokenizer.batch_decode([ids for _, ids in ended], skip_special_tokens=True)
     return [text.strip() for text in texts if text.strip()]
 
 
 if __name__ == "__main__":
     for number in range(POOLS):
-        print(f"pool {number}: {len(pool(number)):,} instructions", flush=True)
+        for level in SIZES:
+            found = len(pool(number, level))
+            print(f"epsilon {level}, {number}: {found:,} instructions", flush=True)
     sys.exit(0)

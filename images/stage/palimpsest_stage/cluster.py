@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from palimpsest.api.task import ClusterParameters
 
 from palimpsest_stage.clustering import CENTROIDS
+from palimpsest_stage.clustering.embedding import embed_apart
 from palimpsest_stage.clustering.kmeans import k_means
 from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.clustering.pca import principal, project_in_place
-from palimpsest_stage.embed import Embedder, embed_all
 from palimpsest_stage.errors import InvalidTask
 from palimpsest_stage.runtime import Context, Rows, write_json, write_rows
 
@@ -26,17 +26,16 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     rows = context.rows("pool")
     if rows.count < parameters.clusters:
         raise InvalidTask("clusters: more than there are instructions in the pool")
-    embedder, out = Embedder(context.model("embedder")), context.folder("out")
-    cluster(rows, embedder, parameters.clusters, context.seed("cluster"), context.progress, out)
+    encoder, scratch = context.model("embedder"), context.folder("embeddings")
+    points = embed_apart(encoder, rows, scratch, context.progress)
+    out = context.folder("out")
+    cluster(rows, points, parameters.clusters, context.seed("cluster"), out)
     context.publish({path.name: path for path in out.iterdir()})
 
 
-def cluster(
-    rows: Rows, embedder: Embedder, clusters: int, seed: int, progress: Any, out: Path
-) -> None:
-    """Write the stage's files; of the rows only their embeddings are held in memory."""
-    texts = (row["instruction"] for row in rows)
-    points = embed_all(embedder, texts, rows.count, progress)
+def cluster(rows: Rows, points: NDArray[np.float32], clusters: int, seed: int, out: Path) -> None:
+    """Write the stage's files; the rows' embeddings (n, dimension) become projections."""
+    dimension = points.shape[1]
     partition, assigned = partitioned(points, clusters, seed)
     partition.save(out / CENTROIDS)
     write_rows(
@@ -50,7 +49,7 @@ def cluster(
         out / "clusters.json",
         {
             "clusters": clusters,
-            "dimension": embedder.dimension,
+            "dimension": dimension,
             "components": len(partition.components),
             "poolSizes": np.bincount(assigned, minlength=clusters).tolist(),
             # Of the centroids along the two main directions: a map for the card.

@@ -5,11 +5,8 @@ Padded lengths follow from the text, every batch has the same rows (dummies fill
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from palimpsest_stage.models import load_encoder
@@ -67,16 +64,3 @@ class Embedder:
         pooled = (hidden * weights).sum(1) / weights.sum(1)
         normalised: Tensor = torch.nn.functional.normalize(pooled, dim=1)
         return normalised.cpu()
-
-
-def embed_all(
-    embedder: Embedder, texts: Iterable[str], count: int, progress: Any
-) -> NDArray[np.float32]:
-    """Embeddings (count, dimension) in order; `progress(done, total, unit)` is called along."""
-    out = np.empty((count, embedder.dimension), dtype=np.float32)
-    done = 0
-    for indices, rows in embedder.batches(embedder.tokens(text) for text in texts):
-        out[indices] = rows[: len(indices)].numpy()
-        done += len(indices)
-        progress(done, count, "instructions")
-    return out

@@ -1,22 +1,34 @@
 """Embeddings: bit-identical whatever the company, and the votes they cast."""
 
+import multiprocessing
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from embeddings import embed_all
 from numpy.typing import NDArray
+from palimpsest_stage.clustering.embedding import embed_apart
 from palimpsest_stage.clustering.partition import Partition
-from palimpsest_stage.embed import ROWS, Embedder, embed_all
+from palimpsest_stage.embed import ROWS, Embedder
+from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.histogram import count_votes
+from palimpsest_stage.runtime import Rows, write_rows
 from unit.stage.tiny import WORDS, tiny_encoder
 
 
 @pytest.fixture(scope="module")
-def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    return Embedder(tiny_encoder(tmp_path_factory.mktemp("model") / "encoder"))
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_encoder(tmp_path_factory.mktemp("model") / "encoder")
 
 
-def embedded(embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
-    return embed_all(embedder, texts, len(texts), lambda *_: None)
+@pytest.fixture(scope="module")
+def embedder(encoder: Path) -> Embedder:
+    return Embedder(encoder)
+
+
+def pool(folder: Path, texts: list[str]) -> Rows:
+    return Rows([write_rows(folder / "pool.jsonl", ({"instruction": text} for text in texts))])
 
 
 def around(centroids: NDArray[np.float32]) -> Partition:
@@ -33,7 +45,7 @@ def test_an_embedding_is_the_same_bits_whatever_the_company_and_position(
     embedder: Embedder,
 ) -> None:
     subject = "w1 w2 w3 w4"
-    alone = embedded(embedder, [subject])[0]
+    alone = embed_all(embedder, [subject])[0]
     for company, position in [
         (sentences(ROWS - 1, 4), 0),
         (sentences(ROWS - 1, 5), ROWS - 1),
@@ -41,12 +53,12 @@ def test_an_embedding_is_the_same_bits_whatever_the_company_and_position(
         (sentences(9, 40), 4),
     ]:
         texts = [*company[:position], subject, *company[position:]]
-        assert np.array_equal(embedded(embedder, texts)[position], alone)
+        assert np.array_equal(embed_all(embedder, texts)[position], alone)
 
 
 def test_embeddings_are_masked_means_of_unit_length(embedder: Embedder) -> None:
     texts = sentences(3, 7)
-    ours = embedded(embedder, texts)
+    ours = embed_all(embedder, texts)
     for text, row in zip(texts, ours, strict=True):
         ids = torch.tensor([embedder.tokens(text)])
         plain = embedder._model(ids, torch.ones_like(ids)).last_hidden_state[0].mean(0)
@@ -55,10 +67,10 @@ def test_embeddings_are_masked_means_of_unit_length(embedder: Embedder) -> None:
 
 def test_one_vote_a_record_and_none_for_dummies(embedder: Embedder) -> None:
     texts = [*sentences(45, 4), *sentences(2, 9)]
-    partition = around(embedded(embedder, sentences(5, 4)))
+    partition = around(embed_all(embedder, sentences(5, 4)))
     votes = count_votes(embedder, partition, texts)
     assert sum(votes.values()) == len(texts)
-    nearest = torch.cdist(torch.from_numpy(embedded(embedder, texts)), partition.centroids).argmin(
+    nearest = torch.cdist(torch.from_numpy(embed_all(embedder, texts)), partition.centroids).argmin(
         1
     )
     assert votes == {c: int((nearest == c).sum()) for c in set(nearest.tolist())}
@@ -66,5 +78,36 @@ def test_one_vote_a_record_and_none_for_dummies(embedder: Embedder) -> None:
 
 
 def test_a_record_that_cannot_be_tokenised_votes_for_none(embedder: Embedder) -> None:
-    partition = around(embedded(embedder, sentences(5, 4)))
+    partition = around(embed_all(embedder, sentences(5, 4)))
     assert sum(count_votes(embedder, partition, ["w1 w2", "\ud800", "w3"]).values()) == 2
+
+
+def test_a_process_of_its_own_makes_the_same_bits_and_tells_how_far_it_is(
+    encoder: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    texts = [*sentences(ROWS, 4), *sentences(5, 30), *sentences(3, 4)]
+    told: list[tuple[int, int, str]] = []
+    found = embed_apart(encoder, pool(tmp_path, texts), tmp_path, lambda *now: told.append(now))
+    assert np.array_equal(found, embed_all(embedder, texts))
+    assert [done for done, _, _ in told] == [ROWS, ROWS + 3, len(texts)]
+    assert found.flags.owndata
+    assert not (tmp_path / "embeddings").exists()
+
+
+def test_the_fault_of_a_process_of_its_own_is_the_stages(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
+    with pytest.raises(ModelUnsuitable):
+        embed_apart(tmp_path, pool(tmp_path, ["w1"]), tmp_path, lambda *_: None)
+
+
+def test_a_process_of_its_own_that_is_killed_was_out_of_memory(
+    encoder: Path, tmp_path: Path
+) -> None:
+    def kill(*_: object) -> None:
+        (child,) = multiprocessing.active_children()
+        child.kill()
+
+    rows = pool(tmp_path, sentences(200 * ROWS, 9))
+    with pytest.raises(MemoryError):
+        embed_apart(encoder, rows, tmp_path, kill)
+    assert not multiprocessing.active_children()
