@@ -95,6 +95,10 @@ resampling: venv ## Resample a known mixture over clusters and records: the tabl
 fidelity: venv ## Compare sampled and selected texts with private ones: the table of docs/benchmarks.md.
 	$(PYTHON) -m bench.fidelity
 
+.PHONY: relations
+relations: venv ## Align a model on real, synthetic and public instructions, for hours: docs/benchmarks.md.
+	$(PYTHON) -m bench.relations
+
 .PHONY: gpu
 gpu: venv ## On a machine with a CUDA device: tests of what runs there, and its benchmarks.
 	$(BIN)/pytest tests/gpu
