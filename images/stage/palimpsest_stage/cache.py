@@ -131,9 +131,9 @@ def _lock_file(place: Path) -> IO[bytes] | None:
 def copied(folder: Path, target: Path, digest: str, room: float) -> bool:
     """Copy a model into the empty folder `target`, which stays empty if the copy is not sound.
 
-    Raises OSError if it is larger than `room` bytes.
+    Raises NoRoom if it is larger than `room` bytes.
     """
-    check_room(sum(path.stat().st_size for path in folder.rglob("*")), room)
+    check_room(sum(path.stat().st_size for path in folder.rglob("*")), target, room)
     with contextlib.suppress(OSError):
         shutil.copytree(folder, target, dirs_exist_ok=True)
         if sound(target, digest):

@@ -1,6 +1,9 @@
 """Failures that a stage turns into one outcome of the closed set."""
 
+import errno
+
 from palimpsest.api.outcomes import Outcome
+from palimpsest.api.shortage import Shortage
 
 
 class Interrupted(BaseException):
@@ -25,6 +28,22 @@ class ChargeRefused(StageError):  # noqa: N818 - named as the outcome is
 
 class ModelUnsuitable(StageError):  # noqa: N818 - named as the outcome is
     """The model cannot be used here."""
+
+
+class ModelTooLarge(StageError):  # noqa: N818 - an event, named as it is told
+    """A model needs more memory than there is, before any of its weights was fetched."""
+
+    def __init__(self, shortage: Shortage) -> None:
+        super().__init__(shortage.told())
+        self.shortage = shortage
+
+
+class NoRoom(OSError):  # noqa: N818 - an event, named as it is told
+    """A model's files need more room than there is, before they were written."""
+
+    def __init__(self, needs: int, has: float) -> None:
+        self.shortage = Shortage(what="Scratch", needs=needs, has=int(has))
+        super().__init__(errno.ENOSPC, f"a model is larger than the volume: {self.shortage.told()}")
 
 
 class AuditFailed(StageError):  # noqa: N818 - named as the outcome is

@@ -5,6 +5,7 @@ fetched. So this is the only process that a hub is open to, and the only one tha
 """
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,16 @@ from palimpsest.storage.model_folder import LEFT_OUT
 from palimpsest_stage.errors import InputMismatch, StageError
 
 _PROGRAM = ["-m", "palimpsest_stage.hub"]
+_CONFIG = "config.json"
+
+
+def look(model: HubModelInput, token: Path | None, target: Path) -> dict[str, int]:
+    """The sizes of what `fetch` would put into `target`, where config.json is put alone.
+
+    Raises as that.
+    """
+    sizes: dict[str, int] = json.loads(_asked("look", model, token, target))
+    return sizes
 
 
 def fetch(model: HubModelInput, token: Path | None, target: Path) -> None:
@@ -26,6 +37,10 @@ def fetch(model: HubModelInput, token: Path | None, target: Path) -> None:
     `token` is the mounted Secret's folder. Raises AccessDenied, InputMismatch, StoreUnavailable,
     OSError where `target` is full.
     """
+    _asked("fetch", model, token, target)
+
+
+def _asked(what: str, model: HubModelInput, token: Path | None, target: Path) -> str:
     environment = {**os.environ, "HF_HUB_OFFLINE": "0"}
     environment.pop(HUB_TOKEN, None)
     if token is not None:
@@ -35,15 +50,14 @@ def fetch(model: HubModelInput, token: Path | None, target: Path) -> None:
             raise AccessDenied(f"the Secret has no key {HUB_TOKEN}") from error
     where = f"hf://{model.repository} at {model.revision}"
     done = subprocess.run(
-        [sys.executable, *_PROGRAM, model.repository, model.revision, str(target)],
+        [sys.executable, *_PROGRAM, what, model.repository, model.revision, str(target)],
         env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode == 0:
-        return
+        return done.stdout
     said = f"{where}: {done.stderr[-2000:].strip()}"
     if done.returncode == EXIT_CODES[Outcome.OUT_OF_RESOURCES]:
         raise OSError(errno.ENOSPC, said)
@@ -57,19 +71,26 @@ _ERRORS: dict[int, type[Exception]] = {
 }
 
 
-def _download(repository: str, revision: str, target: str) -> Outcome:
+def _main(what: str, repository: str, revision: str, target: str) -> Outcome:
     # Only here: what the library reads from the environment is the stage's own in its process.
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub import HfApi  # noqa: PLC0415
 
+    hub = HfApi(token=os.environ.get(HUB_TOKEN) or False)
     try:
-        snapshot_download(
-            repository,
-            revision=revision,
-            local_dir=target,
-            token=os.environ.get(HUB_TOKEN) or False,
-            ignore_patterns=[f"*{suffix}" for suffix in sorted(LEFT_OUT)],
-            max_workers=4,
-        )
+        if what == "look":
+            tree = hub.list_repo_tree(repository, recursive=True, revision=revision)
+            sizes = {entry.path: entry.size for entry in tree if hasattr(entry, "size")}
+            kept = {path: size for path, size in sizes.items() if Path(path).suffix not in LEFT_OUT}
+            sys.stdout.write(json.dumps(kept))
+            hub.hf_hub_download(repository, _CONFIG, revision=revision, local_dir=target)
+        else:
+            hub.snapshot_download(
+                repository,
+                revision=revision,
+                local_dir=target,
+                ignore_patterns=[f"*{suffix}" for suffix in sorted(LEFT_OUT)],
+                max_workers=4,
+            )
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {error}")
         return _outcome(error)
@@ -91,4 +112,4 @@ def _outcome(error: BaseException | None) -> Outcome:
 
 
 if __name__ == "__main__":
-    sys.exit(EXIT_CODES[_download(*sys.argv[1:])])
+    sys.exit(EXIT_CODES[_main(*sys.argv[1:])])

@@ -1,14 +1,14 @@
 """Fetching what is declared by digest, and nothing else."""
 
-import errno
 import hashlib
+import shutil
 from pathlib import Path
 
 from palimpsest.api.manifest import File
 from palimpsest.api.task import sha256_digest
 from palimpsest.storage import NotFound, S3Store, parse_uri
 
-from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.errors import InputMismatch, NoRoom
 
 
 def file_digest(path: Path) -> str:
@@ -17,13 +17,14 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_room(size: int, room: float) -> None:
-    """Raises OSError where `size` bytes are too many.
+def check_room(size: int, place: Path, room: float) -> None:
+    """Raises NoRoom where `size` bytes are too many for `place`, or for what it may take.
 
     Before records are opened: a pod evicted later would have spent for nothing.
     """
+    room = min(room, shutil.disk_usage(place).free)
     if size > room:
-        raise OSError(errno.ENOSPC, "a model is larger than the scratch volume")
+        raise NoRoom(size, room)
 
 
 def verified(store: S3Store, uri: str, digest: str) -> bytes:

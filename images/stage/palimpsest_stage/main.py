@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from palimpsest.api.outcomes import EXIT_CODES, MESSAGES, Outcome
+from palimpsest.api.shortage import Shortage
 from palimpsest.api.task import (
     SCRATCH,
     TASK_VARIABLE,
@@ -41,7 +42,9 @@ from palimpsest_stage.errors import (
     InputMismatch,
     Interrupted,
     InvalidTask,
+    ModelTooLarge,
     ModelUnsuitable,
+    NoRoom,
     PeerLost,
 )
 from palimpsest_stage.private.custody import write_report
@@ -63,7 +66,7 @@ def main() -> None:
 
 def run(environment: Mapping[str, str]) -> Outcome:
     """Run one task; writes the termination message. Raises nothing."""
-    voice = os.dup(2)
+    voice, shortage = os.dup(2), None
     try:
         task = parse_task(environment.get(TASK_VARIABLE, ""))
         if _is_private(task):
@@ -73,20 +76,23 @@ def run(environment: Mapping[str, str]) -> Outcome:
         _prepare(environment)
         world = world_of(task, environment)
         if world.size == 1:
-            outcome = attempt(task, environment, lambda: ALONE).outcome
+            word = attempt(task, environment, lambda: ALONE)
+            outcome = word.outcome
+            # Custody's word to the outside is the outcome alone.
+            shortage = None if _is_private(task) else word.shortage
         else:
             outcome = launch(world, lambda local: _rank(task, environment, world, local))
     except BaseException as error:
         log.error("%s", traceback.format_exc())
         outcome = classify(error)
-    _say(outcome, voice, environment)
+    _say(outcome, shortage, voice, environment)
     return outcome
 
 
 def attempt(task: Task, environment: Mapping[str, str], join: Callable[[], Group]) -> Word:
     """This process's part of the attempt, and its report. Raises nothing."""
     context, report = None, dict[str, Any]()
-    lost = False
+    lost, shortage = False, None
     try:
         context = Context(task, environment, join())
         group = context.group
@@ -96,10 +102,11 @@ def attempt(task: Task, environment: Mapping[str, str], join: Callable[[], Group
         outcome = Outcome.COMPLETED
     except BaseException as error:
         outcome, lost = classify(error), isinstance(error, PeerLost)
+        shortage = error.shortage if isinstance(error, ModelTooLarge | NoRoom) else None
         report["error"] = traceback.format_exc()
     # It has ended: to ask it to would only cut the report short.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    # Custody's word to the outside is the outcome alone; to the custodian it is the report.
+    # The custodian is told more.
     try:
         if context and task.charge:
             report["outcome"] = outcome
@@ -108,7 +115,7 @@ def attempt(task: Task, environment: Mapping[str, str], join: Callable[[], Group
             log.error("%s", report["error"])
     except Exception:
         log.debug("no report was written")
-    return Word(outcome, lost)
+    return Word(outcome, lost, shortage)
 
 
 def _rank(task: Task, environment: Mapping[str, str], world: World, local: int) -> Word:
@@ -194,7 +201,7 @@ _OUTCOMES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Ou
     ((ChargeRefused, LedgerError), Outcome.CHARGE_REFUSED),
     (AccessDenied, Outcome.ACCESS_DENIED),
     (StoreError, Outcome.STORE_UNAVAILABLE),
-    (MemoryError, Outcome.OUT_OF_RESOURCES),
+    ((MemoryError, ModelTooLarge), Outcome.OUT_OF_RESOURCES),
 )
 
 
@@ -244,8 +251,12 @@ def _scratch(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("PALIMPSEST_SCRATCH", SCRATCH))
 
 
-def _say(outcome: Outcome, voice: int, environment: Mapping[str, str]) -> None:
+def _say(
+    outcome: Outcome, shortage: Shortage | None, voice: int, environment: Mapping[str, str]
+) -> None:
     message: dict[str, Any] = {"outcome": outcome.value, "message": MESSAGES[outcome]}
+    if shortage:
+        message["shortage"] = shortage.model_dump(by_alias=True, exclude_none=True)
     text = json.dumps(message)
     os.write(voice, f"{text}\n".encode())
     path = Path(environment.get("PALIMPSEST_TERMINATION_LOG", TERMINATION_LOG))

@@ -42,7 +42,7 @@ from palimpsest.storage import (
 )
 from pydantic import ValidationError
 
-from palimpsest_stage import sources
+from palimpsest_stage import fit, sources
 from palimpsest_stage.cache import ModelCache, copied
 from palimpsest_stage.distributed.group import ALONE, Group
 from palimpsest_stage.errors import InputMismatch, InvalidTask
@@ -171,7 +171,8 @@ class Context:
     def model(self, name: str) -> Path:
         """A model's folder, not to be written to, every file verified; one a pod.
 
-        Raises InputMismatch, OSError if it is too large for where it must lie.
+        Raises InputMismatch, NoRoom if it is too large for where it must lie, and ModelTooLarge,
+        before its weights are fetched, if it is for memory.
         """
         target = self._pod_scratch / "inputs" / name
         # Ranks share what lies in scratch only, as every model of a private stage does.
@@ -181,21 +182,25 @@ class Context:
 
     def _fetched(self, name: str, target: Path) -> Path:
         model = self.task.inputs.get(name)
+        fits = partial(fit.check, self.task.parameters, name)
         if isinstance(model, ClaimModelInput):
-            return sources.claimed(model, self._claims)
+            return sources.claimed(model, fits, self._claims)
         fetch: Callable[[Path, float], None]
         if isinstance(model, HubModelInput):
             token = self.stores.credentials / model.token_secret if model.token_secret else None
-            fetch = partial(sources.from_hub, model, token)
+            fetch = partial(sources.from_hub, model, token, fits)
         elif isinstance(model, ModelInput):
-            fetch = partial(sources.from_store, model, self.stores[model.store])
+            fetch = partial(sources.from_store, model, self.stores[model.store], fits)
         else:
             raise InvalidTask(f"inputs: {name} must be given as a model")
         cached = None
         if self._cache:
             cached = self._cache.folder(model.digest, lambda place: fetch(place, math.inf))
-        if cached is not None and self.task.charge is None:
-            return cached
+        if cached is not None:
+            # Of one that was there already nobody asked.
+            fits(cached, sources.weights_size(cached))
+            if self.task.charge is None:
+                return cached
         target.mkdir(parents=True, exist_ok=True)
         # Beside private data what was checked is what is loaded: scratch is nobody else's.
         if cached is None or not copied(cached, target, model.digest, self._room):

@@ -99,7 +99,9 @@ MESSAGES: dict[Outcome, str] = {
         "No example can be learnt from: the data set has no usable answers (spec.annotation), none "
         "begins within maxLength, or no row has a better and a worse one (annotation.answers)."
     ),
-    Outcome.OUT_OF_RESOURCES: "Memory or scratch space ran out: raise spec.compute.",
+    Outcome.OUT_OF_RESOURCES: (
+        "Memory or scratch space ran out, or a model is too large for it: raise spec.compute."
+    ),
     Outcome.AUDIT_FAILED: (
         "The audit's lower bound on epsilon reaches the claim: nothing is released, the charge "
         "stays spent. Do not train with this stage image again before the cause is found."

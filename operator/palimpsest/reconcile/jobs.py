@@ -12,6 +12,7 @@ from palimpsest.api import GROUP
 from palimpsest.api.budget import Custodian, CustodyCompute
 from palimpsest.api.common import Compute, PrivateCompute, TrainingCompute
 from palimpsest.api.outcomes import RETRYABLE_EXIT_CODE, Outcome
+from palimpsest.api.shortage import Shortage
 from palimpsest.api.task import (
     CREDENTIALS_ROOT,
     SCRATCH,
@@ -361,6 +362,7 @@ def observe_pod(pod: Mapping[str, Any], trouble: tuple[str, str] | None = None) 
     """A pod as the API server shows it; `trouble` is what its Events say."""
     status = pod.get("status", {})
     outcome: Outcome | None = None
+    shortage: Shortage | None = None
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             trouble = blockage.unschedulable(condition.get("message") or "")
@@ -371,6 +373,7 @@ def observe_pod(pod: Mapping[str, Any], trouble: tuple[str, str] | None = None) 
         trouble = said or trouble
         if state.get("terminated"):
             outcome = parse_outcome(state["terminated"])
+            shortage = parse_shortage(state["terminated"])
     if status.get("reason") == "Evicted" and _OVERFULL.search(status.get("message") or ""):
         # Not the node's need but the pod's own files: another pod would fill as fast.
         outcome = Outcome.OUT_OF_RESOURCES
@@ -379,6 +382,7 @@ def observe_pod(pod: Mapping[str, Any], trouble: tuple[str, str] | None = None) 
         phase=status.get("phase") or "Pending",
         outcome=outcome,
         trouble=trouble,
+        shortage=shortage,
     )
 
 
@@ -388,5 +392,13 @@ def parse_outcome(terminated: Mapping[str, Any]) -> Outcome | None:
         return Outcome.OUT_OF_RESOURCES
     try:
         return Outcome(json.loads(terminated.get("message") or "")["outcome"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def parse_shortage(terminated: Mapping[str, Any]) -> Shortage | None:
+    """What a termination message says was too little, if that is all numbers and known words."""
+    try:
+        return Shortage.model_validate(json.loads(terminated.get("message") or "")["shortage"])
     except (ValueError, TypeError, KeyError):
         return None

@@ -13,6 +13,7 @@ from palimpsest.api.common import Storage
 from palimpsest.api.dataset import SyntheticDataset
 from palimpsest.api.generator import PrivateGenerator
 from palimpsest.api.outcomes import Outcome
+from palimpsest.api.shortage import Shortage
 from palimpsest.ledger.state import LedgerState
 
 
@@ -35,12 +36,16 @@ class Meta:
 
 @dataclass(frozen=True)
 class Pod:
-    """A stage's pod. `trouble` is why it cannot start, from its own status; empty if it can."""
+    """A stage's pod. `trouble` is why it cannot start, from its own status; empty if it can.
+
+    `shortage` is what it says it had too little of for a model.
+    """
 
     name: str
     phase: str
     outcome: Outcome | None
     trouble: tuple[str, str] | None
+    shortage: Shortage | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,13 @@ class Job:
         if self.failure == "Program":
             words = [word for word in words if word.of_the_program] or words
         return words[-1] if words else None
+
+    @property
+    def shortage(self) -> Shortage | None:
+        """What the pods that ran out of resources say they had too little of."""
+        if self.outcome is not Outcome.OUT_OF_RESOURCES:
+            return None
+        return next((pod.shortage for pod in self.pods if pod.shortage), None)
 
 
 @dataclass(frozen=True)

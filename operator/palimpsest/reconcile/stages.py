@@ -183,6 +183,15 @@ def _endpoint(task: Task) -> str:
     return f" ({asked.base_url}, model {asked.model}, {key})"
 
 
+def _compute(plan: StagePlan) -> str:
+    """Where a spec says what the stage's pods have."""
+    if plan.task.subject.kind != "SyntheticDataset":
+        return "spec.compute"
+    if plan.stage in ("sample", "annotate"):
+        return f"spec.compute.{plan.stage} (left out: default)"
+    return "spec.compute.default"
+
+
 def retried(
     plan: StagePlan,
     job: Job,
@@ -195,6 +204,9 @@ def retried(
     reason, message = why(job)
     if job.outcome and job.outcome.of_the_endpoint:
         message += _endpoint(plan.task)
+    # Of a stage in custody nothing is told but the outcome.
+    if job.shortage and plan.task.charge is None:
+        message = job.shortage.told(_compute(plan))
     if at is None:
         return failed(plan, job, reason, message, charge, so_far)
     step = waiting(plan.stage, reason, f"{message} Another attempt follows.", POLL_SECONDS)

@@ -18,7 +18,7 @@ from palimpsest.api.manifest import MODEL_LISTING
 from palimpsest.api.task import sha256_digest
 from palimpsest.storage.model_folder import described, listing, model_files
 from palimpsest_stage.cache import ABANDONED_SECONDS, ModelCache, copied, sound
-from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.errors import InputMismatch, NoRoom
 
 FILES = {
     "config.json": b"{}",
@@ -184,8 +184,8 @@ def test_a_copy_is_what_was_checked_or_nothing(root: Path, origin: Origin, tmp_p
     assert copied(folder, target, origin.digest, math.inf)
     _flip(folder)
     assert sound(target, origin.digest)
-    with pytest.raises(OSError, match="larger than the scratch volume"):
-        copied(folder, tmp_path / "small", origin.digest, 1000)
+    with pytest.raises(NoRoom, match="larger than the volume"):
+        copied(folder, target, origin.digest, 1000)
 
 
 # A pod: fetches slowly, file by file, and says when it has the model.

@@ -15,6 +15,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
 from palimpsest.api.outcomes import EXIT_CODES, RETRYABLE_EXIT_CODE, Outcome
+from palimpsest.api.shortage import Shortage
 
 from palimpsest_stage.distributed.world import World
 from palimpsest_stage.errors import Interrupted
@@ -31,10 +32,11 @@ _FORK = multiprocessing.get_context("fork")
 
 @dataclass(frozen=True)
 class Word:
-    """How a rank ended; `lost` if only because another did."""
+    """How a rank ended; `lost` if only because another did, `shortage` if for want of that."""
 
     outcome: Outcome
     lost: bool = False
+    shortage: Shortage | None = None
 
 
 @dataclass(frozen=True)
