@@ -29,6 +29,11 @@ class Gates(ApiModel):
     max_refusal_share: FractionDecimal | None = Field(
         None, description="The largest share of prompts that the aligned model may refuse."
     )
+    min_checks_kept: UnitDecimal | None = Field(
+        None,
+        description="The least share of the prompts with `checks` all of whose checks the aligned "
+        "model's answer must keep.",
+    )
 
 
 class Evaluation(ApiModel):
@@ -47,7 +52,8 @@ class Evaluation(ApiModel):
 
     prompts: ObjectUri = Field(
         description="JSONL of public prompts, field `instruction`, and with an `answer` its "
-        "likelihood is measured too; never the private data."
+        "likelihood is measured too, with `checks` whether an answer keeps them (docs/alignment.md "
+        "lists them); never the private data."
     )
     digest: Digest = Field(description="SHA-256 of that file.")
     count: Annotated[int, Field(ge=1, le=10_000)] = Field(
@@ -76,7 +82,7 @@ Figure = Annotated[
 class FailedGate(ApiModel):
     """A figure beyond its bound."""
 
-    gate: Literal["minWinRate", "maxNLLIncrease", "maxRefusalShare"]
+    gate: Literal["minWinRate", "maxNLLIncrease", "maxRefusalShare", "minChecksKept"]
     figure: Figure
     bound: Annotated[str, StringConstraints(max_length=20)]
 

@@ -93,6 +93,11 @@ def _head(facts: Facts) -> str:
         low, high = _number(judge.get("low")), _number(judge.get("high"))
         between = f" ({low:.2f} to {high:.2f})" if low is not None and high is not None else ""
         figures.append((f"{judge['winRate']:.2f}{between}", "win rate against the base model"))
+    kept = _at(_at(told(facts.files, "evaluation.json"), "checks"), "promptsKept")
+    before, after = (_number(_at(kept, when).get("share")) for when in ("before", "after"))
+    if before is not None and after is not None:
+        shares = f"{before:.2f} \u2192 {after:.2f}"
+        figures.append((shares, "of public prompts answered within all their checks"))
     return (
         f"<header><h1>{escape(subject.name)}</h1>"
         f"<p>{escape(subject.kind)} of namespace {escape(facts.namespace)}. {escape(state)}</p>"

@@ -29,6 +29,12 @@ TRAINING = {"loss": [{"step": 1, "loss": 2.5}, {"step": 2, "loss": 1.25}]}
 EVALUATION = {
     "prompts": [{"instruction": "why", "before": "because", "after": MARKUP}],
     "judge": {"winRate": 0.75, "low": 0.5, "high": 0.9},
+    "checks": {
+        "promptsKept": {
+            "before": {"share": 0.25, "low": 0.1, "high": 0.5},
+            "after": {"share": 0.625, "low": 0.4, "high": 0.8},
+        }
+    },
 }
 TOLD: dict[str, dict[str, Any]] = {
     "card": {"card.json": CARD, "map.svg": SVG},
@@ -86,6 +92,7 @@ def test_a_page_tells_of_a_run_and_of_all_it_was_made_from(finished: World) -> N
         "(3.4, 1e-5)",
         "differentially private",
         "0.75 (0.50 to 0.90)",
+        "0.25 \u2192 0.62",
         "is the (17)",
         "receipt.json",
         "epsilon alone",

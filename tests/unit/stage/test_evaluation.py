@@ -16,8 +16,11 @@ from palimpsest_stage.alignment.evaluation import (
     compare,
     failures,
     likelihood,
+    read_prompts,
 )
-from palimpsest_stage.alignment.statistics import duel, wilson
+from palimpsest_stage.alignment.statistics import duel, share, wilson
+from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.runtime import Context
 from unit.stage.aligned import ROWS, TEMPLATE, alignment, public_file, sft
 from unit.stage.ground import Ground
 from unit.stage.tiny import tiny_model, tiny_tokenizer
@@ -82,6 +85,27 @@ def test_gates_fail_beyond_their_bounds_only() -> None:
     assert [one.figure for one in failures(unread, broken).failed] == ["nan"]
 
 
+def test_checks_are_counted_by_prompt_and_one_by_one() -> None:
+    before = Examined(["a", "b", "c"], [], kept=[[True, False], [], [False]])
+    after = Examined(["a", "b", "c"], [], kept=[[True, True], [], [False]])
+    figures = compare(before, after)
+    assert figures is not None
+    told = figures.told()["checks"]
+    # A prompt without checks counts for nothing.
+    assert told["promptsKept"]["before"] == share([False, False]).told()
+    assert told["promptsKept"]["after"] == share([True, False]).told()
+    assert told["checksKept"]["before"] == share([True, False, False]).told()
+    assert told["checksKept"]["after"] == share([True, True, False]).told()
+    low, high = wilson(0.5, 2)
+    assert told["promptsKept"]["after"] == {"share": 0.5, "low": low, "high": high}
+    assert failures(figures, Gates(min_checks_kept="0.5")).failed == []
+    (failed,) = failures(figures, Gates(min_checks_kept="0.51")).failed
+    assert (failed.gate, failed.figure, failed.bound) == ("minChecksKept", "0.5000", "0.51")
+    without = compare(Examined(["a"], [], kept=[[]]), Examined(["a"], [], kept=[[]]))
+    assert without is not None
+    assert "checks" not in without.told()
+
+
 def asked(**given: Any) -> EvaluationParameters:
     standard: dict[str, Any] = {
         "count": 4,
@@ -94,8 +118,14 @@ def asked(**given: Any) -> EvaluationParameters:
 def test_a_stage_publishes_figures_and_the_gates_that_failed(
     ground: Ground, model_folder: Path
 ) -> None:
-    held_out = public_file(ground, [*ROWS[:3], {"instruction": "is 9 more than 8"}, ROWS[7]])
-    gates = Gates(min_win_rate="1", max_nll_increase="0")
+    few: dict[str, Any] = {"kind": "Words", "atMost": 2}
+    checked: list[dict[str, Any]] = [
+        ROWS[0] | {"checks": [few]},
+        ROWS[1] | {"checks": [few, {"kind": "Uppercase"}]},
+    ]
+    new = {"instruction": "is 9 more than 8", "checks": [{"kind": "StartsWith", "text": "yes"}]}
+    held_out = public_file(ground, [*checked, ROWS[2], new, ROWS[7]])
+    gates = Gates(min_win_rate="1", max_nll_increase="0", min_checks_kept="0.9")
     parameters = sft(evaluation=asked(gates=gates))
     task = alignment(ground, model_folder, parameters, evaluation=held_out)
     ended = ground.run(task)
@@ -111,16 +141,30 @@ def test_a_stage_publishes_figures_and_the_gates_that_failed(
     assert told["judge"]["wins"] + told["judge"]["losses"] + told["judge"]["ties"] == 4
     # The answers of one word take up no topic, so nothing is won by them.
     assert told["judge"]["winRate"] <= 0.5
-    (failed,) = json.loads(ground.read(task.output, "gates.json"))["failed"]
-    assert failed == {
+    # What it has learnt to say is yes, over and over.
+    assert told["prompts"][1]["checks"][0] == few | {
+        "before": len(told["prompts"][1]["before"].split()) in (1, 2),
+        "after": True,
+    }
+    assert told["prompts"][1]["checks"][1]["after"] is False
+    assert told["prompts"][3]["checks"][0]["after"] is True
+    assert "checks" not in told["prompts"][2]
+    assert told["checks"]["promptsKept"]["after"] == share([True, False, True]).told()
+    assert told["checks"]["checksKept"]["after"] == share([True, True, False, True]).told()
+    assert told["checks"]["checksKept"]["before"]["share"] < 0.75
+    won, kept = json.loads(ground.read(task.output, "gates.json"))["failed"]
+    assert won == {
         "gate": "minWinRate",
         "figure": f"{told['judge']['winRate']:.4f}",
         "bound": "1",
     }
+    assert kept == {"gate": "minChecksKept", "figure": "0.6667", "bound": "0.9"}
     card = ground.read(task.output, "README.md").decode()
     assert "| negative log-likelihood of the public answers, nats a token |" in card
     assert "By the judge the aligned model wins" in card
-    assert "**It failed these gates: minWinRate.**" in card
+    assert "**It failed these gates: minWinRate, minChecksKept.**" in card
+    assert "| prompts whose checks are all kept | " in card
+    assert " | 0.667 (0.208 to 0.939) |" in card
 
 
 def test_a_gate_without_what_it_measures_is_named(ground: Ground, model_folder: Path) -> None:
@@ -129,3 +173,34 @@ def test_a_gate_without_what_it_measures_is_named(ground: Ground, model_folder: 
     ended = ground.run(alignment(ground, model_folder, parameters, evaluation=held_out))
     assert ended.outcome == "InputMismatch"
     assert "evaluation.gates.maxNLLIncrease: no prompt has an `answer`" in ended.said
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "said"),
+    [
+        (
+            [{"instruction": "a"}, {"instruction": "b", "checks": [{"kind": "Rhymes"}]}],
+            {},
+            r"evaluation.prompts, line 2: checks.0: .*'Words', .*; docs/alignment.md lists",
+        ),
+        (
+            [{"instruction": "a", "checks": [{"kind": "NoCommas"}, {"kind": "Words"}]}],
+            {},
+            "line 1: checks.1.Words: give atLeast, atMost or both, or around alone",
+        ),
+        ([{"instruction": "a", "checks": "NoCommas"}], {}, "line 1: checks: .*valid list"),
+        (
+            [{"instruction": "a"}],
+            {"gates": Gates(min_checks_kept="0.5")},
+            "evaluation.gates.minChecksKept: no prompt has `checks`: add some, or remove it",
+        ),
+    ],
+)
+def test_checks_that_are_none_are_named_by_line(
+    ground: Ground, model_folder: Path, rows: list[dict[str, Any]], given: dict[str, Any], said: str
+) -> None:
+    parameters = asked(**given)
+    held_out = public_file(ground, rows)
+    task = alignment(ground, model_folder, sft(evaluation=parameters), evaluation=held_out)
+    with pytest.raises(InputMismatch, match=said):
+        read_prompts(Context(task, ground.environment(task)), parameters)

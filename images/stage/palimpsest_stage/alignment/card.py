@@ -24,7 +24,7 @@ class Card:
     settings: dict[str, str]
     losses: list[float]
     merged: bool
-    asked: list[dict[str, str]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
@@ -113,6 +113,24 @@ def _figures(card: Card) -> list[str]:
             f"{judge['low']:.3f} and {judge['high']:.3f} at {judge['confidence']:.0%} confidence.",
             "",
         ]
+    checks = card.figures.get("checks")
+    if checks:
+        lines += [
+            f"| at {checks['confidence']:.0%} confidence | before | after |",
+            "|---|---|---|",
+            _shares("prompts whose checks are all kept", checks["promptsKept"]),
+            _shares("single checks kept", checks["checksKept"]),
+            "",
+        ]
     if card.failed:
         lines += [f"**It failed these gates: {', '.join(card.failed)}.**", ""]
     return lines
+
+
+def _shares(name: str, both: dict[str, dict[str, float]]) -> str:
+    """A row of two shares with their intervals."""
+    cells = [
+        f"{one['share']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+        for one in (both["before"], both["after"])
+    ]
+    return f"| {name} | {' | '.join(cells)} |"

@@ -1,16 +1,21 @@
 """The aligned model measured against its base model, on public prompts."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import torch
+from palimpsest.api.base import faults
+from palimpsest.api.checks import CHECKS, Check
 from palimpsest.api.evaluation import FailedGate, GateReport, Gates
 from palimpsest.api.task import EvaluationParameters, FileInput
+from pydantic import ValidationError
 
 from palimpsest_stage.alignment import rewards
-from palimpsest_stage.alignment.statistics import Duel, duel
+from palimpsest_stage.alignment.statistics import CONFIDENCE, Duel, Share, duel, share
+from palimpsest_stage.alignment.verifiable import keeps
 from palimpsest_stage.annotate import answer, chat_prompt
 from palimpsest_stage.answers.finish import refuses
 from palimpsest_stage.errors import InputMismatch
@@ -21,19 +26,24 @@ ANSWER_BATCH = 16
 
 @dataclass(frozen=True)
 class Prompt:
-    """A public instruction, with a public answer if there is one."""
+    """A public instruction, with a public answer if there is one, and checks of any answer."""
 
     instruction: str
     answer: str | None = None
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What one model made of the prompts; `nll` of those with an answer, in nats a token."""
+    """What one model made of the prompts; `nll` of those with an answer, in nats a token.
+
+    `kept` says of each prompt which of its checks the answer keeps.
+    """
 
     answers: list[str]
     nll: list[float]
     scores: list[float] | None = None
+    kept: Sequence[Sequence[bool]] = ()
 
 
 def read_prompts(context: Context, parameters: EvaluationParameters | None) -> list[Prompt]:
@@ -43,11 +53,8 @@ def read_prompts(context: Context, parameters: EvaluationParameters | None) -> l
     context.input("evaluation", FileInput)
     try:
         with context.file("evaluation").open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file if line.strip()][: parameters.count]
-            prompts = [
-                Prompt(str(row["instruction"]), str(row["answer"]) if row.get("answer") else None)
-                for row in rows
-            ]
+            lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
+            prompts = [_prompt(number, line) for number, line in lines[: parameters.count]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputMismatch("evaluation: JSONL with a field `instruction` is needed") from error
     if not prompts:
@@ -56,7 +63,25 @@ def read_prompts(context: Context, parameters: EvaluationParameters | None) -> l
         raise InputMismatch(
             "evaluation.gates.maxNLLIncrease: no prompt has an `answer`: add some, or remove it"
         )
+    if parameters.gates.min_checks_kept is not None and not any(one.checks for one in prompts):
+        raise InputMismatch(
+            "evaluation.gates.minChecksKept: no prompt has `checks`: add some, or remove it"
+        )
     return prompts
+
+
+def _prompt(number: int, line: str) -> Prompt:
+    """A line of the file. Raises InputMismatch for checks that are none, else as parsing does."""
+    row = json.loads(line)
+    answer = str(row["answer"]) if row.get("answer") else None
+    try:
+        checks = CHECKS.validate_python(row.get("checks") or [])
+    except ValidationError as error:
+        raise InputMismatch(
+            f"evaluation.prompts, line {number}: {faults(error, 'checks')}; docs/alignment.md "
+            "lists the kinds and their fields"
+        ) from error
+    return Prompt(str(row["instruction"]), answer, tuple(checks))
 
 
 def examine(
@@ -77,7 +102,11 @@ def examine(
     nll = [
         likelihood(model, tokenizer, one.instruction, one.answer) for one in prompts if one.answer
     ]
-    return Examined(answers, nll, scores)
+    kept = [
+        [keeps(check, told) for check in one.checks]
+        for one, told in zip(prompts, answers, strict=True)
+    ]
+    return Examined(answers, nll, scores, kept)
 
 
 @torch.inference_mode()
@@ -92,6 +121,24 @@ def likelihood(model: Any, tokenizer: Any, instruction: str, told: str) -> float
 
 
 @dataclass(frozen=True)
+class Checked:
+    """The shares of prompts whose checks are all kept, and of single checks."""
+
+    prompts: Share
+    checks: Share
+
+    @classmethod
+    def of(cls, kept: Sequence[Sequence[bool]]) -> "Checked | None":
+        """None where no prompt has a check."""
+        checked = [one for one in kept if one]
+        if not checked:
+            return None
+        return cls(
+            share([all(one) for one in checked]), share([each for one in checked for each in one])
+        )
+
+
+@dataclass(frozen=True)
 class Figures:
     """The comparison in numbers."""
 
@@ -99,6 +146,7 @@ class Figures:
     refusals: tuple[float, float]
     nll: tuple[float, float] | None
     duel: Duel | None
+    checked: tuple[Checked, Checked] | None = None
 
     @property
     def nll_increase(self) -> float | None:
@@ -115,6 +163,13 @@ class Figures:
             found["nll"] = _pair(self.nll)
         if self.duel:
             found["judge"] = self.duel.told()
+        if self.checked:
+            before, after = self.checked
+            found["checks"] = {
+                "promptsKept": {"before": before.prompts.told(), "after": after.prompts.told()},
+                "checksKept": {"before": before.checks.told(), "after": after.checks.told()},
+                "confidence": CONFIDENCE,
+            }
         return found
 
 
@@ -133,7 +188,29 @@ def compare(before: Examined, after: Examined) -> Figures | None:
     fought = None
     if before.scores is not None and after.scores is not None:
         fought = duel(after.scores, before.scores)
-    return Figures((words[0], words[1]), (refusals[0], refusals[1]), nll, fought)
+    old, new = Checked.of(before.kept), Checked.of(after.kept)
+    checked = (old, new) if old and new else None
+    return Figures((words[0], words[1]), (refusals[0], refusals[1]), nll, fought, checked)
+
+
+def asked(prompts: list[Prompt], before: Examined, after: Examined) -> list[dict[str, Any]]:
+    """The prompts as published: both answers, and which checks each keeps."""
+    found = []
+    for number, prompt in enumerate(prompts):
+        row: dict[str, Any] = {
+            "instruction": prompt.instruction,
+            "before": before.answers[number],
+            "after": after.answers[number],
+        }
+        if prompt.checks:
+            row["checks"] = [
+                {**check.model_dump(by_alias=True, exclude_none=True), "before": old, "after": new}
+                for check, old, new in zip(
+                    prompt.checks, before.kept[number], after.kept[number], strict=True
+                )
+            ]
+        found.append(row)
+    return found
 
 
 def failures(figures: Figures | None, gates: Gates) -> GateReport:
@@ -142,8 +219,13 @@ def failures(figures: Figures | None, gates: Gates) -> GateReport:
     if figures is None:
         return GateReport(failed=failed)
     win_rate = figures.duel.rate if figures.duel else None
-    if gates.min_win_rate and win_rate is not None and not win_rate >= float(gates.min_win_rate):
-        failed.append(_failed("minWinRate", win_rate, gates.min_win_rate))
+    kept = figures.checked[1].prompts.rate if figures.checked else None
+    for gate, figure, bound in (
+        ("minWinRate", win_rate, gates.min_win_rate),
+        ("minChecksKept", kept, gates.min_checks_kept),
+    ):
+        if bound is not None and figure is not None and not figure >= float(bound):
+            failed.append(_failed(gate, figure, bound))
     for gate, figure, bound in (
         ("maxNLLIncrease", figures.nll_increase, gates.max_nll_increase),
         ("maxRefusalShare", figures.refusals[1], gates.max_refusal_share),

@@ -55,10 +55,7 @@ def align(
     tuning.save(trained.model, tokenizer, out, base)
     after = evaluation.examine(context, measured, prompts, trained.model, tokenizer)
     figures = evaluation.compare(before, after)
-    asked = [
-        {"instruction": prompt.instruction, "before": old, "after": new}
-        for prompt, old, new in zip(prompts, before.answers, after.answers, strict=True)
-    ]
+    asked = evaluation.asked(prompts, before, after)
     told = figures.told() if figures else {}
     write_json(out / "evaluation.json", {"prompts": asked, **told})
     gates = evaluation.failures(figures, measured.gates if measured else Gates())

@@ -35,6 +35,25 @@ class Duel:
         }
 
 
+@dataclass(frozen=True)
+class Share:
+    """How many of all, with Wilson's interval."""
+
+    rate: float
+    low: float
+    high: float
+
+    def told(self) -> dict[str, Any]:
+        """As published."""
+        return {"share": self.rate, "low": self.low, "high": self.high}
+
+
+def share(kept: Sequence[bool]) -> Share:
+    """Of at least one."""
+    rate = sum(kept) / len(kept)
+    return Share(rate, *wilson(rate, len(kept)))
+
+
 def duel(ours: Sequence[float], theirs: Sequence[float]) -> Duel:
     """Scores of the same prompts against one another. A score that is no number wins nothing."""
     wins = sum(a - b > TIE for a, b in zip(ours, theirs, strict=True))
