@@ -12,7 +12,8 @@ from palimpsest.api.task import AnnotateParameters, EndpointAccess, EndpointInpu
 from palimpsest_stage.answers.finish import Finish, finish_of
 from palimpsest_stage.answers.human import joined, parse
 from palimpsest_stage.answers.kept import Answer, Answered, Keeper, Part, recall
-from palimpsest_stage.errors import Interrupted, ModelUnsuitable
+from palimpsest_stage.chat import check_asking
+from palimpsest_stage.errors import Interrupted
 from palimpsest_stage.parts import PART, Parts
 from palimpsest_stage.runtime import Context, write_json, write_rows
 
@@ -85,6 +86,7 @@ def _generate(
     from palimpsest_stage.models import load_causal  # noqa: PLC0415
 
     model, tokenizer = load_causal(context.model("model"), "bfloat16", parameters.chat_template)
+    check_asking(tokenizer, "annotation.model.chatTemplate", parameters.system_prompt)
     size = max(1, PART // parameters.answers)
     for number, first in enumerate(range(0, len(rows), size)):
         name, some = f"{number:06d}", range(first, min(first + size, len(rows)))
@@ -118,9 +120,7 @@ def _generate(
 
 
 def chat_prompt(tokenizer: Any, instruction: str, system_prompt: str) -> list[int]:
-    """Token ids of one turn in the model's chat format. Raises ModelUnsuitable without one."""
-    if tokenizer.chat_template is None:
-        raise ModelUnsuitable("the model has no chat template")
+    """Token ids of one turn in the model's chat format."""
     messages = [{"role": "user", "content": instruction}]
     if system_prompt:
         messages.insert(0, {"role": "system", "content": system_prompt})

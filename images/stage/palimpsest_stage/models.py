@@ -18,10 +18,9 @@ def load_causal(folder: Path, precision: str, chat_template: str | None = None) 
     """(model, tokenizer) of a causal language model, frozen, in evaluation mode, on a GPU if any.
 
     `chat_template` replaces the tokenizer's own. Raises ModelUnsuitable if the folder holds no
-    such model, or the template cannot render a turn.
+    such model, or another's tokenizer.
     """
     # Not from the package's root: its lazy loader looks at every module on the way.
-    from jinja2 import TemplateError  # noqa: PLC0415 - it comes with transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - 4 s
 
     try:
@@ -33,13 +32,30 @@ def load_causal(folder: Path, precision: str, chat_template: str | None = None) 
         raise ModelUnsuitable(f"not a causal language model in safetensors: {error}") from error
     if tokenizer.eos_token_id is None:
         raise ModelUnsuitable("the tokenizer has no end-of-sequence token")
+    check_vocabulary(model, tokenizer)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
-        try:
-            tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
-        except TemplateError as error:
-            raise ModelUnsuitable(f"chatTemplate: {error}") from error
     return model.to(best_device()).eval().requires_grad_(False), tokenizer
+
+
+def check_vocabulary(model: Any, tokenizer: Any) -> None:
+    """Raises ModelUnsuitable if the tokenizer makes tokens that the model has no embedding of.
+
+    The first text with such a token would end the stage, or on a GPU all that the process does; of
+    a private text nobody may come to know.
+    """
+    try:
+        rows = model.get_input_embeddings().weight.shape[0]
+    # Of characters' hashes, or of something else than tokens.
+    except (AttributeError, NotImplementedError):
+        return
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    if last >= rows:
+        raise ModelUnsuitable(
+            f"the tokenizer's last token has the number {last}, the model has {rows} embeddings: "
+            "take the tokenizer that belongs to it, or enlarge the model's embeddings "
+            "(resize_token_embeddings) and push it again"
+        )
 
 
 def suit_length(model: Any, max_length: int) -> None:
@@ -84,6 +100,7 @@ def load_encoder(folder: Path) -> tuple[Any, Any]:
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnsuitable(f"not an encoder in safetensors: {error}") from error
+    check_vocabulary(model, tokenizer)
     return model.to(best_device()).eval().requires_grad_(False), tokenizer
 
 

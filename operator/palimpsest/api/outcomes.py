@@ -92,7 +92,8 @@ MESSAGES: dict[Outcome, str] = {
     Outcome.MODEL_UNSUITABLE: (
         "The model cannot be used here: it must be a causal language model in safetensors whose "
         "linear layers include the adapters' targets, with 16 parameters of theirs for each "
-        "canary of an audit; to answer or to be aligned it needs a chat template (chatTemplate). A "
+        "canary of an audit; to answer or to be aligned it needs a chat template (chatTemplate) "
+        "that renders instruction and answer, and always the tokenizer that belongs to it. A "
         "reward must be a sequence classifier with one output. The pod's log names the field."
     ),
     Outcome.DATASET_UNSUITABLE: (

@@ -26,7 +26,7 @@ from palimpsest.api.task import (
 from palimpsest.storage import AccessDenied, StoreUnavailable
 from palimpsest_stage.annotate import chat_prompt
 from palimpsest_stage.cache import sound
-from palimpsest_stage.errors import InputMismatch, InvalidTask, ModelUnsuitable, NoRoom
+from palimpsest_stage.errors import InputMismatch, InvalidTask, NoRoom
 from palimpsest_stage.hub import fetch
 from palimpsest_stage.main import classify, parse_task
 from palimpsest_stage.models import load_causal
@@ -153,8 +153,6 @@ def test_a_model_without_a_template_is_given_one_or_unsuitable(
     model = ground.push_model(folder, "s3://models/tiny-sources/")
     ended = ground.run(annotation(ground, model, None))
     assert ended.outcome == "ModelUnsuitable", ended.said
-    with pytest.raises(ModelUnsuitable, match="chatTemplate"):
-        load_causal(folder, "float32", "{% for turn in messages %}")
     _, tokenizer = load_causal(folder, "float32", TEMPLATE)
     assert tokenizer.decode(chat_prompt(tokenizer, "is it?", "")) == "[user] is it? "
 

@@ -12,11 +12,13 @@ from palimpsest.api.task import (
     ClaimModelInput,
     HubModelInput,
     ModelInput,
+    RlhfParameters,
 )
 
 from palimpsest_stage.alignment import evaluation, tuning
 from palimpsest_stage.alignment.card import Card, render
-from palimpsest_stage.errors import InvalidTask, ModelUnsuitable
+from palimpsest_stage.chat import check_learning, check_policy
+from palimpsest_stage.errors import InvalidTask
 from palimpsest_stage.lineage import receipts
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.runtime import Context, write_json
@@ -45,8 +47,9 @@ def align(
     measured = parameters.evaluation
     prompts = evaluation.read_prompts(context, measured)
     model, tokenizer = load_causal(context.model("base"), "bfloat16", parameters.chat_template)
-    if tokenizer.chat_template is None:
-        raise ModelUnsuitable("baseModel.chatTemplate: the model has none of its own, give one")
+    # Of a policy's own answers the loss is TRL's, token by token as they were sampled.
+    suits = check_policy if isinstance(parameters, RlhfParameters) else check_learning
+    suits(tokenizer, "baseModel.chatTemplate")
     before = evaluation.examine(context, measured, prompts, model, tokenizer)
 
     trained = train(tuning.prepare(model, parameters), tokenizer)

@@ -1,0 +1,104 @@
+"""What a chat template must do before anything is asked in it, or learnt.
+
+Tried on a public turn: templates are programs of the model's, and what one does wrong shows in
+answers, or in a loss over the wrong tokens, and nowhere else.
+"""
+
+from typing import Any
+
+from palimpsest_stage.errors import ModelUnsuitable
+
+_ASKED = "Is the sea salt?"
+# As answers begin: by a letter, by a number.
+_ANSWERS = ("Yes, it is.", "5 parts in 100 are salt.")
+
+
+def check_asking(tokenizer: Any, field: str, system_prompt: str = "") -> None:
+    """Raises ModelUnsuitable unless the template puts an instruction.
+
+    `field` is where it can be replaced.
+    """
+    if tokenizer.chat_template is None:
+        raise ModelUnsuitable(f"{field}: the model has no chat template of its own, give one")
+    if _ASKED not in _render(tokenizer, field, opened=True):
+        raise ModelUnsuitable(
+            f"{field}: the chat template leaves the instruction out: it must go over `messages`, "
+            "each with `role` and `content`"
+        )
+    if system_prompt:
+        try:
+            _render(tokenizer, field, opened=True, system_prompt=system_prompt)
+        except ModelUnsuitable as error:
+            raise ModelUnsuitable(
+                f"annotation.systemPrompt: {error}: put it into {field}, or leave it out"
+            ) from error
+
+
+def check_policy(tokenizer: Any, field: str) -> None:
+    """Raises ModelUnsuitable unless the template suits a model that is aligned.
+
+    Where a turn of the assistant's has a beginning, add_generation_prompt must write it, or the
+    model is asked for another thing than an answer.
+    """
+    check_asking(tokenizer, field)
+    prompt = _render(tokenizer, field, opened=True)
+    whole = _render(tokenizer, field, opened=False, answer=_ANSWERS[0])
+    closed = _render(tokenizer, field, opened=False)
+    if prompt == closed and whole.startswith(prompt) and _ANSWERS[0] in whole:
+        begun = whole[len(prompt) : whole.rindex(_ANSWERS[0])].strip()
+        if begun:
+            raise ModelUnsuitable(
+                f"{field}: with add_generation_prompt the chat template does not open the "
+                f"assistant's turn with {begun!r}, as it does before an answer"
+            )
+
+
+def check_learning(tokenizer: Any, field: str) -> None:
+    """Raises ModelUnsuitable unless answers can be learnt in the template, and they alone.
+
+    The loss begins where the prompt ends: of prompt and answer together, the prompt's tokens must
+    be the first.
+    """
+    check_policy(tokenizer, field)
+    prompt = _render(tokenizer, field, opened=True)
+    start = _ids(tokenizer, prompt)
+    for answer in _ANSWERS:
+        whole = _render(tokenizer, field, opened=False, answer=answer)
+        if answer not in whole:
+            raise ModelUnsuitable(
+                f"{field}: the chat template leaves the answer out: it must render the content of "
+                "a message whose role is `assistant`"
+            )
+        if _ids(tokenizer, whole)[: len(start)] != start:
+            raise ModelUnsuitable(
+                f"{field}: a prompt ({prompt!r}) does not end where its answer begins ({whole!r}): "
+                "with add_generation_prompt the chat template must write just what precedes an "
+                "answer, and end it where a token ends"
+            )
+
+
+def _render(
+    tokenizer: Any, field: str, *, opened: bool, answer: str = "", system_prompt: str = ""
+) -> str:
+    """A conversation in the template. Raises ModelUnsuitable."""
+    messages = [{"role": "user", "content": _ASKED}]
+    if system_prompt:
+        messages.insert(0, {"role": "system", "content": system_prompt})
+    if answer:
+        messages.append({"role": "assistant", "content": answer})
+    try:
+        text: str = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=opened, tokenize=False
+        )
+    # Whatever a foreign program can raise.
+    except Exception as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise ModelUnsuitable(
+            f"{field}: the chat template cannot render {roles}: {error}"
+        ) from error
+    return text
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
