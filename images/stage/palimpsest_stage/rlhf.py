@@ -49,6 +49,8 @@ def reinforce(
     config, trainer_class = TRAINERS[parameters.algorithm]
     # TRL tells trainers' rewards apart by name.
     scored = partial(score, reward)
+    asked = parameters.batch_size * parameters.completions
+    at_once = parameters.micro_batch_size or asked
     scored.__name__ = "reward"  # type: ignore[attr-defined]
     trainer = trainer_class(
         model=model,
@@ -60,7 +62,9 @@ def reinforce(
         args=config(
             **tuning.arguments(context, parameters),
             max_steps=parameters.steps,
-            per_device_train_batch_size=parameters.batch_size * parameters.completions,
+            per_device_train_batch_size=at_once,
+            # All completions of a step are sampled before the first of its passes.
+            gradient_accumulation_steps=asked // at_once,
             num_generations=parameters.completions,
             max_completion_length=parameters.max_new_tokens,
             beta=float(parameters.kl_coefficient),
@@ -81,7 +85,6 @@ def reinforce(
         for entry in tuning.train(context, trainer, bounds)
         if "loss" in entry
     ]
-    asked = parameters.batch_size * parameters.completions
     return Trained(
         model=tuning.finished(trainer, parameters),
         method="RLHF",
@@ -94,7 +97,7 @@ def reinforce(
             "reward": parameters.reward.built_in or "a reward model",
             "KL coefficient": parameters.kl_coefficient,
             "steps": f"{parameters.steps}, of {asked} completions to {parameters.batch_size} "
-            "instructions",
+            f"instructions, {at_once} at a time",
             "tokens": f"at most {parameters.max_new_tokens} a completion",
         },
         losses=[one["loss"] for one in curves],

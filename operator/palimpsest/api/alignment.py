@@ -2,9 +2,9 @@
 
 It sees no private data and spends nothing."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from .base import ApiModel, Digest, ObjectUri, PositiveDecimal
 from .common import (
@@ -94,8 +94,23 @@ class Dpo(ApiModel):
     )
 
 
+_MICRO_BATCHES = "microBatchSize must divide promptsPerStep * completionsPerPrompt"
+
+
 class Rlhf(ApiModel):
     """Reinforcement learning from feedback with LoRA: the policy answers, the reward scores."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.microBatchSize) || self.promptsPerStep * self.completionsPerPrompt "
+                    "% self.microBatchSize == 0",
+                    _MICRO_BATCHES,
+                )
+            ]
+        }
+    )
 
     algorithm: Literal["GRPO", "RLOO"] = Field(
         "GRPO",
@@ -109,6 +124,11 @@ class Rlhf(ApiModel):
     )
     completions_per_prompt: Annotated[int, Field(ge=2, le=64)] = Field(
         4, description="Answers that the policy samples to each, to be compared."
+    )
+    micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+        None,
+        description="Completions in one forward and backward pass, a divisor of all in a step; "
+        "left out: all of them. Fewer take less memory and more time; what is learnt is the same.",
     )
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
         64, description="Tokens of a completion at most."
@@ -125,6 +145,12 @@ class Rlhf(ApiModel):
     )
     lora_rank: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Rank of the adapters.")
     checkpoint_interval: CheckpointInterval = Field(20, description=CHECKPOINTS)
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> Self:
+        if self.prompts_per_step * self.completions_per_prompt % (self.micro_batch_size or 1):
+            raise ValueError(_MICRO_BATCHES)
+        return self
 
 
 class AlignmentRunSpec(ApiModel):

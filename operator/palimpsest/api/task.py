@@ -312,12 +312,16 @@ class DpoParameters(AlignParameters):
 
 
 class RlhfParameters(AlignParameters):
-    """Reinforcement learning on the policy's own answers; `batch_size` prompts in a step."""
+    """Reinforcement learning on the policy's own answers; `batch_size` prompts in a step.
+
+    `micro_batch_size` completions pass at once; None: all.
+    """
 
     stage: Literal["rlhf"] = "rlhf"
     algorithm: Literal["GRPO", "RLOO"]
     steps: int
     completions: int
+    micro_batch_size: int | None = None
     max_new_tokens: int
     kl_coefficient: PositiveDecimal
     max_kl: PositiveDecimal

@@ -468,6 +468,7 @@ def _aligning(spec: AlignmentRunSpec, guarantee: str) -> Parameters:
             steps=rlhf.steps,
             batch_size=rlhf.prompts_per_step,
             completions=rlhf.completions_per_prompt,
+            micro_batch_size=rlhf.micro_batch_size,
             max_new_tokens=rlhf.max_new_tokens,
             learning_rate=rlhf.learning_rate,
             kl_coefficient=rlhf.kl_coefficient,

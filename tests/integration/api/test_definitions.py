@@ -198,6 +198,7 @@ WRONG: list[tuple[samples.Json, str, Any, tuple[str, ...]]] = [
     (DATASET, "spec.resampling.noiseMultiplier", "0", ("noiseMultiplier", "should match")),
     (ALIGNMENT, "spec.method", "PPO", ("spec.method", "Unsupported value")),
     (ALIGNMENT, "spec.evaluation.digest", None, ("spec.evaluation.digest", "Required value")),
+    (ALIGNMENT, "spec.rlhf", {"microBatchSize": 5}, ("spec.rlhf", "microBatchSize must divide")),
 ]
 
 

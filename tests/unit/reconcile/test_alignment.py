@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import samples
 from palimpsest.api.alignment import AlignmentRunSpec
 from palimpsest.api.common import ArtifactRef, Location
@@ -15,6 +16,7 @@ from palimpsest.api.task import (
 )
 from palimpsest.reconcile import tasks
 from palimpsest.reconcile.observed import Meta
+from pydantic import ValidationError
 
 META = Meta("AlignmentRun", "research", "assistant", "u", 1, deleting=False)
 DATASET = ArtifactRef(uri="s3://outputs/questions/card-1/manifest.json", digest=samples.DIGEST)
@@ -71,3 +73,12 @@ def test_a_judge_has_a_store_of_its_own_beside_the_reward_s() -> None:
     assert task.parameters.evaluation.gates.min_win_rate == "0.5"
     assert getattr(task.inputs["judge"], "store", None) == "judge-models"
     assert set(task.stores) == {"outputs", "datasets", "judge-models"}
+
+
+def test_micro_batches_divide_a_step() -> None:
+    reward = {"builtIn": "OnTopic"}
+    some = told(method="RLHF", reward=reward, rlhf={"microBatchSize": 8}).parameters
+    assert getattr(some, "micro_batch_size", None) == 8
+    assert getattr(told(method="RLHF", reward=reward).parameters, "micro_batch_size", 0) is None
+    with pytest.raises(ValidationError, match="microBatchSize must divide promptsPerStep"):
+        told(method="RLHF", reward=reward, rlhf={"microBatchSize": 5})

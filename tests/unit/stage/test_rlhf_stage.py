@@ -8,12 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from cluster.fixtures import ObjectStore
-from palimpsest.api.task import Task
+from palimpsest.api.task import RlhfParameters, Task
 from palimpsest_stage.alignment.checkpoints import PLACE
+from palimpsest_stage.alignment.rewards import BuiltInReward
 from palimpsest_stage.alignment.tuning import Bound, Watch
 from palimpsest_stage.errors import Diverged
-from unit.stage.aligned import alignment, rlhf
+from palimpsest_stage.models import load_causal
+from palimpsest_stage.rlhf import reinforce
+from palimpsest_stage.runtime import Context
+from unit.stage.aligned import ROWS, TEMPLATE, alignment, rlhf
 from unit.stage.ground import Ground
 
 
@@ -108,3 +113,39 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     weights = [ground.read(one.output, "model.safetensors") for one in (task, undisturbed)]
     assert weights[0] == weights[1]
     assert steps(ground, task) == steps(ground, undisturbed)
+
+
+@pytest.mark.parametrize("algorithm", ["GRPO", "RLOO"])
+def test_micro_batches_learn_the_same(ground: Ground, model_folder: Path, algorithm: str) -> None:
+    whole = rlhf(
+        algorithm=algorithm,
+        steps=2,
+        completions=8,
+        max_new_tokens=8,
+        kl_coefficient="0.1",
+        checkpoint_interval=100,
+    )
+    task = alignment(ground, model_folder, whole)
+    # One context, so one seed: the completions are the same.
+    context = Context(task, ground.environment(task))
+
+    def learnt(parameters: RlhfParameters) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        model, tokenizer = load_causal(model_folder, "float32", TEMPLATE)
+        texts = [row["instruction"] for row in ROWS[:4]]
+        reward = BuiltInReward("Informative")
+        trained = reinforce(context, parameters, texts, reward, model, tokenizer)
+        return flat(trained.model), trained.summary["steps"]
+
+    def flat(model: Any) -> torch.Tensor:
+        return torch.cat([each.detach().flatten() for each in model.parameters()])
+
+    before = flat(load_causal(model_folder, "float32", None)[0])
+    weights, curve = learnt(whole)
+    parts, parts_curve = learnt(whole.model_copy(update={"micro_batch_size": 4}))
+    # Rounding alone is between them, and that is far below what the steps move.
+    assert (weights - before).norm() > 0.1
+    assert (weights - parts).norm() < (weights - before).norm() / 100
+    for one, other in zip(curve, parts_curve, strict=True):
+        assert one["step"] == other["step"]
+        assert one["reward"] == pytest.approx(other["reward"], abs=1e-6)
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)
