@@ -53,8 +53,11 @@ def check(parameters: Parameters, name: str, folder: Path, weights: int) -> None
     """Raises ModelTooLarge if the model whose config.json the folder holds does not fit.
 
     `weights` are the bytes of its files. Of a config.json that transformers make nothing of nothing
-    is said: loading says it.
+    is said: loading says it. Nor of a pool's embedder: it is small, and the libraries that count
+    would stay in the memory of a stage that has it run by a process of its own.
     """
+    if parameters.stage == "cluster":
+        return
     held = use(parameters, name)
     counted = count(folder, held.kind)
     if counted is None:
