@@ -59,9 +59,33 @@ def structural(node: Any, definitions: dict[str, Any]) -> Any:
         elif key == "default" and value is None:
             continue
         elif key == "items":
-            result[key] = structural(value, definitions)
+            items = structural(value, definitions)
+            by_key = node.get("x-kubernetes-list-type") == "map"
+            result[key] = items if by_key else _undefaulted(items)
         elif key not in _DROPPED:
             result[key] = value
+    return result
+
+
+def _undefaulted(schema: Any) -> Any:
+    """The schema with its defaults in words: whoever reads fills them in.
+
+    A list without keys is one value: an item that the API server filled in would be another value
+    than the one in Git, which server-side apply refuses a second manager and Argo CD calls a drift.
+    """
+    if isinstance(schema, list):
+        return [_undefaulted(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {
+        key: {name: _undefaulted(each) for name, each in value.items()}
+        if key == "properties"
+        else _undefaulted(value)
+        for key, value in schema.items()
+        if key != "default"
+    }
+    if schema.get("default"):
+        result["description"] = f"{schema['description']} Left out: {schema['default']}."
     return result
 
 

@@ -174,22 +174,25 @@ class World:
 
     def job(self, namespace: str, stage: str, attempt: int = 1) -> Json:
         """Wait for a stage's Job and its pods."""
-        wanted = {"palimpsest.dev/stage": stage, "palimpsest.dev/attempt": str(attempt)}
-
-        def find() -> Json | None:
-            return next(
-                (
-                    job
-                    for job in self.jobs(namespace)
-                    if wanted.items() <= job["metadata"]["labels"].items()
-                    and "deletionTimestamp" not in job["metadata"]
-                    and self.pods(job)
-                ),
-                None,
-            )
-
-        found: Json = self.until(f"a Job of stage {stage} in {namespace}", find)
+        found: Json = self.until(
+            f"a Job of stage {stage} in {namespace}",
+            lambda: self.find_job(namespace, stage, attempt),
+        )
         return found
+
+    def find_job(self, namespace: str, stage: str, attempt: int = 1) -> Json | None:
+        """A stage's Job, once it has pods."""
+        wanted = {"palimpsest.dev/stage": stage, "palimpsest.dev/attempt": str(attempt)}
+        return next(
+            (
+                job
+                for job in self.jobs(namespace)
+                if wanted.items() <= job["metadata"]["labels"].items()
+                and "deletionTimestamp" not in job["metadata"]
+                and self.pods(job)
+            ),
+            None,
+        )
 
     def pods(self, job: Json) -> list[Json]:
         """A Job's pods."""
