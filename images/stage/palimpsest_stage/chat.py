@@ -77,6 +77,15 @@ def check_learning(tokenizer: Any, field: str) -> None:
             )
 
 
+def check_scoring(tokenizer: Any, field: str) -> None:
+    """Raises ModelUnsuitable unless the template shows an instruction and its answer."""
+    if tokenizer.chat_template is None:
+        raise ModelUnsuitable(f"{field}: the model has no chat template of its own, give one")
+    whole = _render(tokenizer, field, opened=False, answer=_ANSWERS[0])
+    if _ASKED not in whole or _ANSWERS[0] not in whole:
+        raise ModelUnsuitable(f"{field}: the chat template leaves out the instruction or the answer")
+
+
 def _render(
     tokenizer: Any, field: str, *, opened: bool, answer: str = "", system_prompt: str = ""
 ) -> str:

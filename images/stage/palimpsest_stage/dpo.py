@@ -24,18 +24,15 @@ def run(context: Context, _report: dict[str, Any]) -> None:
 def _ranked(context: Context, parameters: DpoParameters) -> Ranked:
     """The pairs. Raises DatasetUnsuitable if there are none."""
     if parameters.reward is None:
-        found = preferences.read(context, "preferences")
-        remedy = "dpo.preferences: no pair of two different answers"
-    else:
-        reward = rewards.load(context, "reward", parameters.reward)
-        found = preferences.rank(context.instructions("dataset"), reward)
-        remedy = (
+        return preferences.read(context, "preferences", "dpo.preferences")
+    reward = rewards.load(context, "reward", parameters.reward)
+    found = preferences.rank(context.instructions("dataset"), reward)
+    if not found.pairs:
+        raise DatasetUnsuitable(
             f"no row has a better and a worse answer ({found.without_choice} have fewer than two, "
             f"{found.ties} are ties by the reward): set annotation.answers of the data set to 2 or "
             "more, with a temperature, or take another reward"
         )
-    if not found.pairs:
-        raise DatasetUnsuitable(remedy)
     return found
 
 
@@ -94,7 +91,7 @@ def prefer(
         learnt=f"Trained to prefer the better of two answers to {len(ranked.pairs)} synthetic "
         f"instructions ({ranked.ties} ties dropped).",
         settings={
-            "preferences": _source(parameters),
+            "preferences": _source(context, parameters),
             "beta": parameters.beta,
             "epochs": str(parameters.epochs),
             "batch": f"{parameters.batch_size} pairs",
@@ -104,7 +101,7 @@ def prefer(
     )
 
 
-def _source(parameters: DpoParameters) -> str:
+def _source(context: Context, parameters: DpoParameters) -> str:
     if parameters.reward is None:
         return "given with the run"
-    return f"ranked by {parameters.reward.built_in or 'a reward model'}"
+    return f"ranked by {rewards.named(context, 'reward', parameters.reward)}"

@@ -94,7 +94,7 @@ def reinforce(
         f"{curves[-1]['reward']:.4g} at last.",
         settings={
             "algorithm": parameters.algorithm,
-            "reward": parameters.reward.built_in or "a reward model",
+            "reward": rewards.named(context, "reward", parameters.reward),
             "KL coefficient": parameters.kl_coefficient,
             "steps": f"{parameters.steps}, of {asked} completions to {parameters.batch_size} "
             f"instructions, {at_once} at a time",

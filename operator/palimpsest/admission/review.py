@@ -258,6 +258,8 @@ def _alignment(spec: AlignmentRunSpec, namespace: str, cluster: Cluster) -> list
         files["spec.evaluation.prompts"] = spec.evaluation.prompts
     if spec.dpo and spec.dpo.preferences:
         files["spec.dpo.preferences.uri"] = spec.dpo.preferences.uri
+    if spec.reward and spec.reward.trained:
+        files["spec.reward.trained.preferences.uri"] = spec.reward.trained.preferences.uri
     private = canonical_prefix(budget.spec.dataset.uri)
     for field, uri in files.items():
         _refuse(public_file_refusal(private, budget.name, field, uri))

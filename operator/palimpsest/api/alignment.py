@@ -6,10 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from .base import ApiModel, Digest, ObjectUri, PositiveDecimal
+from .base import ApiModel, PositiveDecimal
 from .common import (
+    CHECKPOINTS,
     TTL_DESCRIPTION,
     ArtifactRef,
+    CheckpointInterval,
     CommonStatus,
     Compute,
     LocalRef,
@@ -23,14 +25,8 @@ from .common import (
 )
 from .evaluation import Evaluation
 from .models import PublicModel
+from .preferences import Preferences
 from .rewards import Reward
-
-CheckpointInterval = Annotated[int, Field(ge=1, le=1_000_000)]
-CHECKPOINTS = (
-    "Steps between checkpoints. One is kept beside the output, the newest; a pod that follows a "
-    "killed one goes on from it to the same result. It is deleted once the model is published."
-)
-
 
 METHODS = ("SFT", "DPO", "RLHF")
 
@@ -60,16 +56,6 @@ class Sft(ApiModel):
         "Refused for models whose attention cannot keep them apart.",
     )
     checkpoint_interval: CheckpointInterval = Field(100, description=CHECKPOINTS)
-
-
-class Preferences(ApiModel):
-    """Pairs of answers, ranked already."""
-
-    uri: ObjectUri = Field(
-        description="JSONL in the output's store: `instruction`, `chosen`, `rejected`; never made "
-        "from private data."
-    )
-    digest: Digest = Field(description="SHA-256 of that file.")
 
 
 class Dpo(ApiModel):
@@ -265,7 +251,8 @@ class AlignmentRunStatus(CommonStatus):
         default_factory=list,
         max_length=8,
         json_schema_extra=list_map("name"),
-        description="The stages of the method.",
+        description="The stages as far as it came: reward if spec.reward.trained, then the "
+        "method's.",
     )
     model: ArtifactRef | None = Field(None, description="The aligned model.")
 

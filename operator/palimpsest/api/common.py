@@ -534,6 +534,13 @@ class ChargeStatus(ApiModel):
     )
 
 
+CheckpointInterval = Annotated[int, Field(ge=1, le=1_000_000)]
+CHECKPOINTS = (
+    "Steps between checkpoints. One is kept beside the output, the newest; a pod that follows a "
+    "killed one goes on from it to the same result. It is deleted once the model is published."
+)
+
+
 class StageStatus(ApiModel):
     """How far one stage is."""
 

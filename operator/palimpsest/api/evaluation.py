@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from .base import ApiModel, Digest, FractionDecimal, ObjectUri, UnitDecimal
 from .common import rule
-from .rewards import Reward
+from .rewards import Judge
 
 # The published file that says which gates a model failed, as a GateReport.
 GATES = "gates.json"
@@ -62,7 +62,7 @@ class Evaluation(ApiModel):
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
         48, description="Tokens of an answer at most."
     )
-    judge: Reward | None = Field(
+    judge: Judge | None = Field(
         None,
         description="Scores both answers to each prompt, the higher one wins; never the reward "
         "that trained.",

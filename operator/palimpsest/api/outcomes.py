@@ -94,11 +94,13 @@ MESSAGES: dict[Outcome, str] = {
         "linear layers include the adapters' targets, with 16 parameters of theirs for each "
         "canary of an audit; to answer or to be aligned it needs a chat template (chatTemplate) "
         "that renders instruction and answer, and always the tokenizer that belongs to it. A "
-        "reward must be a sequence classifier with one output. The pod's log names the field."
+        "reward must be a sequence classifier with one output, or spec.reward.trained must be able "
+        "to make one of its base model. The pod's log names the field."
     ),
     Outcome.DATASET_UNSUITABLE: (
         "No example can be learnt from: the data set has no usable answers (spec.annotation), none "
-        "begins within maxLength, or no row has a better and a worse one (annotation.answers)."
+        "begins within maxLength, or no row has a better and a worse one (annotation.answers); or "
+        "spec.reward.trained.preferences has too few pairs within maxLength. The pod's log says it."
     ),
     Outcome.OUT_OF_RESOURCES: (
         "Memory or scratch space ran out, or a model is too large for it: raise spec.compute."

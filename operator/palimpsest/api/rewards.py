@@ -1,26 +1,58 @@
-"""What tells a better answer from a worse one: a reward model, or a formula for trying out."""
+"""What tells a better answer from a worse one: a model, ready or to be trained, or a formula."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from .base import ApiModel
-from .common import rule
+from .base import ApiModel, PositiveDecimal, UnitDecimal
+from .common import CHECKPOINTS, CheckpointInterval, rule
 from .models import PublicModel
+from .preferences import Preferences
 
 BuiltIn = Literal["Informative", "OnTopic"]
 
-_EITHER = "takes either model or builtIn"
+
+def _one_of(*fields: str) -> ConfigDict:
+    """A schema that takes exactly one of the fields."""
+    given = ", ".join(f"has(self.{field})" for field in fields)
+    expression = f"[{given}].filter(given, given).size() == 1"
+    extra: dict[str, Any] = {"x-kubernetes-validations": [rule(expression, _said(fields))]}
+    return ConfigDict(json_schema_extra=extra)
 
 
-class Reward(ApiModel):
+def _said(fields: tuple[str, ...]) -> str:
+    return f"takes exactly one of {', '.join(fields[:-1])} and {fields[-1]}"
+
+
+class TrainedReward(ApiModel):
+    """A reward model that the run itself trains first (Bradley-Terry), with LoRA."""
+
+    preferences: Preferences = Field(description="The pairs to learn from.")
+    base_model: PublicModel | None = Field(
+        None,
+        description="What becomes the reward model: a causal language model, which gets a head of "
+        "one output, or a sequence classifier that has one; left out: spec.baseModel.",
+    )
+    held_out_share: UnitDecimal = Field(
+        "0.1",
+        description="Share of the instructions whose pairs are held out, to measure the reward "
+        "model by: the first in the order of their SHA-256, at least one.",
+    )
+    epochs: Annotated[int, Field(ge=1, le=100)] = Field(1, description="Passes over the pairs.")
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(16, description="Pairs in a step.")
+    learning_rate: PositiveDecimal = Field("0.0001", description="Peak of AdamW's schedule.")
+    max_length: Annotated[int, Field(ge=16, le=32768)] = Field(
+        512,
+        description="Tokens of instruction and answer; pairs of which one is longer are left out.",
+    )
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Rank of the adapters.")
+    checkpoint_interval: CheckpointInterval = Field(100, description=CHECKPOINTS)
+
+
+class Judge(ApiModel):
     """A number for an answer to an instruction; higher is better."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [rule("has(self.model) != has(self.builtIn)", _EITHER)]
-        }
-    )
+    model_config = _one_of("model", "builtIn")
 
     model: PublicModel | None = Field(
         None,
@@ -35,7 +67,20 @@ class Reward(ApiModel):
     )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.model is None) == (self.built_in is None):
-            raise ValueError(_EITHER)
+    def _exactly_one(self) -> Self:
+        fields = type(self).model_fields
+        if sum(getattr(self, name) is not None for name in fields) != 1:
+            raise ValueError(_said(tuple(str(field.alias) for field in fields.values())))
         return self
+
+
+class Reward(Judge):
+    """What scores answers: a number for each; higher is better."""
+
+    model_config = _one_of("model", "builtIn", "trained")
+
+    trained: TrainedReward | None = Field(
+        None,
+        description="A reward model that the run trains from preferences before it aligns, as a "
+        "stage of its own.",
+    )

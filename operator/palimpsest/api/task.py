@@ -264,7 +264,7 @@ class PruneParameters(ApiModel):
 
 
 class RewardParameters(ApiModel):
-    """A built-in reward by name, or a model that is among the inputs."""
+    """A built-in reward by name, or a model or an artifact that is among the inputs."""
 
     built_in: BuiltIn | None = None
     chat_template: str | None = None
@@ -279,16 +279,30 @@ class EvaluationParameters(ApiModel):
     gates: Gates = Gates()
 
 
-class AlignParameters(ApiModel):
-    """What every method of alignment is told; `lora_rank` None trains every weight."""
+class TuningParameters(ApiModel):
+    """How any model is tuned outside custody; `lora_rank` None trains every weight."""
 
     batch_size: int
     learning_rate: PositiveDecimal
     lora_rank: int | None
-    merge: bool
     checkpoint_interval: int
-    evaluation: EvaluationParameters | None = None
     chat_template: str | None = None
+
+
+class RewardModelParameters(TuningParameters):
+    """A reward model from pairs that are ranked already."""
+
+    stage: Literal["reward"] = "reward"
+    epochs: int
+    max_length: int
+    held_out_share: UnitDecimal
+
+
+class AlignParameters(TuningParameters):
+    """What every method of alignment is told."""
+
+    merge: bool
+    evaluation: EvaluationParameters | None = None
     guarantee: str
 
 
@@ -337,6 +351,7 @@ Parameters = Annotated[
     | AnnotateParameters
     | CardParameters
     | PruneParameters
+    | RewardModelParameters
     | SftParameters
     | DpoParameters
     | RlhfParameters,

@@ -1,9 +1,11 @@
 """What an AlignmentRun wants: a model aligned on a published data set."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from palimpsest.api.alignment import AlignmentRunSpec, AlignmentRunStatus
 from palimpsest.api.annotation import Annotation
+from palimpsest.api.common import ArtifactRef
 
 from . import gates, stages, tasks
 from .conditions import Verdict, conditions
@@ -11,42 +13,55 @@ from .observed import ObservedAlignment
 from .plan import Plan
 from .policies import ttl
 from .stages import Step
+from .tasks import StagePlan
 
 
 def reconcile(observed: ObservedAlignment, now: datetime) -> Plan:
     """The next step of the run. Raises NotObservedError to ask for an object."""
     if observed.meta.deleting:
         return Plan(status=None, finalizer=False)  # its Jobs go with it, by owner reference
-    step = _align(observed, now)
-    verdict = step.verdict
-    if step.done:
-        verdict = _published(observed, step)
+    steps = list(_steps(observed, now))
+    last, names = steps[-1], stage_names(observed.run.spec)
+    done = last.done and len(steps) == len(names)
+    verdict = _published(observed, last) if done else last.verdict
     ready = verdict.state == "Ready"
     seconds = observed.run.spec.ttl_seconds_after_finished if ready else None
     ended, due = ttl.finished(observed.jobs, seconds, now)
     previous = observed.run.status
-    stage = ttl.remembered(step.status, previous.stages if previous else ())
+    told = [ttl.remembered(step.status, previous.stages if previous else ()) for step in steps]
     status = AlignmentRunStatus(
         observed_generation=observed.meta.generation,
         summary=verdict.reason,
-        progress=step.status.progress,
+        progress=_progress(last, names),
         guarantee=_guarantee(observed),
-        stages=[stage],
-        model=step.artifacts[0] if step.done else None,
+        stages=told,
+        model=last.artifacts[0] if done else None,
         conditions=conditions(
             previous.conditions if previous else [],
             verdict,
-            [stage],
+            told,
             observed.meta.generation,
             now,
         ),
     )
     return Plan(
         status=status.model_dump(by_alias=True, exclude_none=True),
-        children=(*step.children, *ended),
+        children=(*last.children, *ended),
         finalizer=False,
-        requeue=_requeue(step, verdict, due),
+        requeue=_requeue(last, verdict, due),
     )
+
+
+def stage_names(spec: AlignmentRunSpec) -> list[str]:
+    """The stages that the run goes through, in order."""
+    learns = spec.reward is not None and spec.reward.trained is not None
+    return [*(("reward",) if learns else ()), tasks.align_stage(spec)]
+
+
+def _progress(last: Step, names: list[str]) -> str:
+    """The last stage's own, under its name where it is one of several."""
+    told = last.status.progress
+    return f"{last.status.name} {told}" if told and len(names) > 1 else told
 
 
 def _published(observed: ObservedAlignment, step: Step) -> Verdict:
@@ -63,45 +78,59 @@ def _requeue(step: Step, verdict: Verdict, due: float | None) -> float | None:
     return due if step.requeue is None else step.requeue
 
 
-def _align(observed: ObservedAlignment, now: datetime) -> Step:
+def _steps(observed: ObservedAlignment, now: datetime) -> Iterator[Step]:
+    """Each stage's step, ending with the first that is not done."""
     spec = observed.run.spec
-    name, stage = spec.dataset_ref.name, tasks.align_stage(spec)
+    name, first = spec.dataset_ref.name, stage_names(spec)[0]
     data = observed.dataset
     if data is None:
-        return stages.waiting(
-            stage,
+        yield stages.waiting(
+            first,
             "DatasetNotFound",
             f"SyntheticDataset {name} does not exist in namespace {observed.meta.namespace}.",
             requeue=None,
         )
+        return
     status = data.dataset.status
     if status is None or status.dataset is None or status.summary != "Ready":
-        return stages.waiting(
-            stage,
+        yield stages.waiting(
+            first,
             "DatasetNotReady",
             f"Waiting for SyntheticDataset {name} to be Ready.",
             requeue=None,
         )
+        return
     lacking = _lacking(spec, data.dataset.spec.annotation)
     if lacking:
         message = f"SyntheticDataset {name} has {lacking}"
-        step = stages.waiting(stage, "DatasetWithoutAnswers", message)
-        return Step(step.status, Verdict("Stalled", "DatasetWithoutAnswers", message), requeue=None)
-    plan = tasks.align(
-        observed.meta,
-        observed.run.spec,
-        status.dataset,
-        data.dataset.spec.output,
-        _guarantee(observed),
-    )
+        step = stages.waiting(first, "DatasetWithoutAnswers", message)
+        verdict = Verdict("Stalled", "DatasetWithoutAnswers", message)
+        yield Step(step.status, verdict, requeue=None)
+        return
+    learnt: tuple[ArtifactRef, ...] = ()
+    if spec.reward and spec.reward.trained:
+        reward = _public(
+            observed, tasks.reward_model(observed.meta, spec, spec.reward.trained), now
+        )
+        yield reward
+        if not reward.done:
+            return
+        learnt = reward.artifacts
+    origin, guarantee = data.dataset.spec.output, _guarantee(observed)
+    plan = tasks.align(observed.meta, spec, status.dataset, origin, guarantee, learnt)
+    yield _public(observed, plan, now)
+
+
+def _public(observed: ObservedAlignment, plan: StagePlan, now: datetime) -> Step:
+    spec = observed.run.spec
     return stages.public_stage(
         observed.meta,
         plan,
-        observed.run.spec.compute,
+        spec.compute,
         observed.jobs,
         observed.objects,
         observed.settings,
-        observed.run.spec.suspend,
+        spec.suspend,
         now,
     )
 

@@ -16,6 +16,7 @@ STAGE_CONDITIONS = {
     "annotate": "Annotated",
     "card": "Published",
     "prune": "Pruned",
+    "reward": "RewardTrained",
     "sft": "Aligned",
     "dpo": "Aligned",
     "rlhf": "Aligned",

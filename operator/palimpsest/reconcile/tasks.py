@@ -13,7 +13,7 @@ from palimpsest.api.evaluation import Evaluation, Gates
 from palimpsest.api.generator import PrivateGeneratorSpec
 from palimpsest.api.manifest import MANIFEST
 from palimpsest.api.models import PublicModel
-from palimpsest.api.rewards import Reward
+from palimpsest.api.rewards import Judge, TrainedReward
 from palimpsest.api.task import (
     AnnotateParameters,
     AnyModelInput,
@@ -36,6 +36,7 @@ from palimpsest.api.task import (
     Parameters,
     PrivateInput,
     PruneParameters,
+    RewardModelParameters,
     RewardParameters,
     RlhfParameters,
     SampleParameters,
@@ -405,10 +406,44 @@ class DatasetTasks:
 HISTOGRAM_RESTARTS = 5
 
 
+def reward_model(meta: Meta, spec: AlignmentRunSpec, trained: TrainedReward) -> StagePlan:
+    """A reward model from preferences, before the spec's method."""
+    base, given = trained.base_model or spec.base_model, trained.preferences
+    return _plan(
+        meta,
+        RewardModelParameters(
+            epochs=trained.epochs,
+            batch_size=trained.batch_size,
+            learning_rate=trained.learning_rate,
+            max_length=trained.max_length,
+            held_out_share=trained.held_out_share,
+            lora_rank=trained.lora_rank,
+            checkpoint_interval=trained.checkpoint_interval,
+            chat_template=base.chat_template,
+        ),
+        {
+            "base": _public_model(base),
+            "preferences": FileInput(store="outputs", uri=given.uri, digest=given.digest),
+        },
+        {"outputs": _access(spec.output.storage), **_model_stores(base)},
+        "outputs",
+        spec.output,
+        "",
+    )
+
+
 def align(
-    meta: Meta, spec: AlignmentRunSpec, dataset: ArtifactRef, origin: Location, guarantee: str
+    meta: Meta,
+    spec: AlignmentRunSpec,
+    dataset: ArtifactRef,
+    origin: Location,
+    guarantee: str,
+    learnt: tuple[ArtifactRef, ...] = (),
 ) -> StagePlan:
-    """Alignment on a published data set, by the spec's method."""
+    """Alignment on a published data set, by the spec's method.
+
+    `learnt` is the reward model that the run trained, if it trained one.
+    """
     inputs: dict[str, Input] = {
         "base": _public_model(spec.base_model),
         "dataset": ArtifactInput(store="datasets", uri=dataset.uri, digest=dataset.digest),
@@ -430,6 +465,7 @@ def align(
         if scoring and scoring.model:
             inputs[name] = _public_model(scoring.model, f"{name}-models")
             stores |= _model_stores(scoring.model, f"{name}-models")
+    inputs |= _artifacts("reward", "outputs", learnt) if learnt else {}
     parameters = _aligning(spec, guarantee)
     return _plan(meta, parameters, inputs, stores, "outputs", spec.output, "")
 
@@ -502,7 +538,7 @@ def _evaluation(evaluation: Evaluation | None) -> EvaluationParameters | None:
     )
 
 
-def _reward(reward: Reward | None) -> RewardParameters | None:
+def _reward(reward: Judge | None) -> RewardParameters | None:
     if reward is None:
         return None
     template = reward.model.chat_template if reward.model else None

@@ -21,6 +21,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "sample": ("sampling.json",),
     "annotate": ("annotation.json",),
     "card": ("card.json", "lengths.svg", "clusters.svg", "map.svg"),
+    "reward": ("reward.json",),
     **dict.fromkeys(("sft", "dpo", "rlhf"), ("training.json", "evaluation.json", "gates.json")),
 }
 

@@ -246,7 +246,8 @@ def _aligned(facts: Facts) -> str:
     named = facts.find(AlignmentRun)
     if named is None:
         return ""
-    parts = [_curves(told(facts.files, "training.json"))]
+    parts = [_learnt(told(facts.files, "reward.json"))]
+    parts.append(_curves(told(facts.files, "training.json")))
     evaluation = told(facts.files, "evaluation.json")
     figures = [
         (name, _short(value))
@@ -266,6 +267,14 @@ def _aligned(facts: Facts) -> str:
     if answers:
         parts.append(table(("prompt", "before", "after"), answers))
     return "".join(parts)
+
+
+def _learnt(reward: Any) -> str:
+    """What the run's own reward model was found to know."""
+    figures = _at(reward, "heldOut")
+    if not figures:
+        return ""
+    return f"<p>Its reward model, on pairs held out: {escape(_short(figures))}.</p>"
 
 
 def _curves(training: Any) -> str:

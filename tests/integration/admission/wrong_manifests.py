@@ -7,6 +7,7 @@ from samples import DIGEST
 
 COMMIT = "c" * 40
 ENDPOINT = {"baseURL": "https://api.example.com/v1", "model": "large-1"}
+PAIRS = {"uri": "s3://models/pairs.jsonl", "digest": DIGEST}
 
 WRONG: tuple[Wrong, ...] = (
     Wrong(
@@ -1110,6 +1111,27 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "alignment",
+        {
+            "spec.method": "RLHF",
+            "spec.reward": {"builtIn": "OnTopic", "trained": {"preferences": PAIRS}},
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes exactly one of model, builtIn and trained',
+    ),
+    Wrong(
+        "alignment",
+        {
+            "spec.method": "RLHF",
+            "spec.reward": {"trained": {"preferences": PAIRS, "heldOutShare": "0"}},
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: [spec.reward.trained.heldOutShare: Invalid value: "0": spec.reward.trained.heldOutShare in body should match \'^(0\\.[0-9]{0,11}[1-9]|1(\\.0{1,12})?)$\', spec.reward.trained.heldOutShare: Invalid value: "string": must be a decimal above 0 and at most 1 as a string, for example "0.95"]',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.evaluation.judge": {"trained": {"preferences": PAIRS}}},
+        'AlignmentRun in version "v1alpha1" cannot be handled as a AlignmentRun: strict decoding error: unknown field "spec.evaluation.judge.trained"',
+    ),
+    Wrong(
+        "alignment",
         {"spec.evaluation.gates": {"minWinRate": "0.5"}},
         'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.evaluation: Invalid value: "object": gates.minWinRate needs judge: what tells whose answer is better',
     ),
@@ -1121,7 +1143,7 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "alignment",
         {"spec.method": "DPO", "spec.reward": {}},
-        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes either model or builtIn',
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes exactly one of model, builtIn and trained',
     ),
     Wrong(
         "alignment",

@@ -164,5 +164,16 @@ def test_files_of_any_shape_make_a_page(finished: World, garbage: bytes) -> None
         for raw in [finished.get(kind.kind, name, finished.tenant)]
     )
     aligned = [("sft", name) for name in ("training.json", "evaluation.json", "gates.json")]
-    files = dict.fromkeys([("card", "card.json"), ("card", "map.svg"), *aligned], garbage)
+    named = [("card", "card.json"), ("card", "map.svg"), ("reward", "reward.json"), *aligned]
+    files = dict.fromkeys(named, garbage)
     assert "assistant" in render(Facts(finished.tenant, chain, "", None, files))
+
+
+def test_a_run_s_own_reward_model_is_told_by_what_it_knows(finished: World) -> None:
+    run = AlignmentRun.model_validate(
+        {"spec": finished.get("align", "assistant", finished.tenant)["spec"]}
+    )
+    held = json.dumps({"heldOut": {"pairs": 16, "accuracy": 0.875}}).encode()
+    files = {("reward", "reward.json"): held}
+    page = render(Facts(finished.tenant, (Named("assistant", run),), "", None, files))
+    assert "Its reward model, on pairs held out: pairs 16, accuracy 0.875." in page

@@ -6,7 +6,14 @@ import json
 
 from integration.reconcile.harness import DIGEST, Json, World, task_of
 from palimpsest.api.outcomes import Outcome
-from palimpsest.api.task import DpoParameters, RewardParameters, RlhfParameters, SftParameters
+from palimpsest.api.task import (
+    ArtifactInput,
+    DpoParameters,
+    RewardModelParameters,
+    RewardParameters,
+    RlhfParameters,
+    SftParameters,
+)
 
 BEFORE: tuple[tuple[str, dict[str, bytes], int], ...] = (
     ("train", {"adapter_model.safetensors": b"adapter"}, 3),
@@ -118,3 +125,59 @@ def test_each_method_has_its_stage_and_a_diverged_run_says_where(world: World) -
     assert "Lower learningRate, or raise rlhf.klCoefficient" in stalled["message"]
     assert "It came to 12/40 steps." in stalled["message"]
     assert "model" not in world.get("align", "rewarded", world.tenant)["status"]
+
+
+def test_a_reward_is_trained_first_and_the_method_takes_what_it_published(world: World) -> None:
+    published_dataset(world)
+    pairs = {"uri": "s3://outputs/pairs.jsonl", "digest": DIGEST}
+
+    def learning(name: str, **more: object) -> Json:
+        reward = {"trained": {"preferences": pairs, "epochs": 2}}
+        return run(world, name, method="RLHF", reward=reward, **more)
+
+    world.apply(learning("learnt", suspend=True))
+    world.until("Suspended", lambda: world.summary("align", "learnt") == "Suspended")
+    told = world.get("align", "learnt", world.tenant)["status"]["stages"]
+    assert [(each["name"], each["state"]) for each in told] == [("reward", "Waiting")]
+    assert job_of(world, "learnt") is None
+    world.apply(learning("learnt", suspend=False))
+    reward = world.job(world.tenant, "reward")
+    asked = task_of(reward)
+    assert isinstance(asked.parameters, RewardModelParameters)
+    assert asked.parameters.epochs == 2
+    progress = {"done": 3, "total": 12, "unit": "steps"}
+    world.store("tenant").put(f"{asked.output.uri}progress.json", json.dumps(progress).encode())
+    world.until("progress", lambda: progress_of(world, "learnt") == "reward 3/12 steps")
+    assert condition(world, "learnt", "RewardTrained")["status"] == "False"
+    world.publish(reward, {"model.safetensors": b"reward"})
+    world.end_pods(reward, Outcome.COMPLETED)
+
+    rlhf = world.job(world.tenant, "rlhf")
+    task = task_of(rlhf)
+    status = world.get("align", "learnt", world.tenant)["status"]
+    (manifest,) = status["stages"][0]["artifacts"]
+    assert manifest["uri"] == f"{asked.output.uri}manifest.json"
+    assert task.inputs["reward"] == ArtifactInput(store="outputs", **manifest)
+    assert condition(world, "learnt", "RewardTrained")["status"] == "True"
+    assert condition(world, "learnt", "Aligned")["status"] == "False"
+    assert "model" not in status
+    world.publish(rlhf, {"model.safetensors": b"model"})
+    world.end_pods(rlhf, Outcome.COMPLETED)
+    world.until("Ready", lambda: world.summary("align", "learnt") == "Ready")
+    model = world.get("align", "learnt", world.tenant)["status"]["model"]
+    assert model["uri"] == f"{task.output.uri}manifest.json"
+
+    world.apply(learning("unlearnt"))
+    failing = world.until("its Job", lambda: job_of(world, "unlearnt"))
+    world.until("its pods", lambda: world.pods(failing))
+    world.end_pods(failing, Outcome.DATASET_UNSUITABLE)
+    unfit = Outcome.DATASET_UNSUITABLE.value
+    world.until(unfit, lambda: world.summary("align", "unlearnt") == unfit)
+    assert "spec.reward.trained.preferences" in condition(world, "unlearnt", "Stalled")["message"]
+    told = world.get("align", "unlearnt", world.tenant)["status"]["stages"]
+    assert [(each["name"], each["state"]) for each in told] == [("reward", "Failed")]
+
+
+def progress_of(world: World, name: str) -> str:
+    told: str = world.get("align", name, world.tenant)["status"].get("progress", "")
+    return told

@@ -286,6 +286,13 @@ def test_clusters_too_many_for_the_records_are_told() -> None:
             {"method": "DPO", "dpo": {"preferences": {"uri": "{}", "digest": samples.DIGEST}}},
             "dpo.preferences.uri",
         ),
+        (
+            {
+                "method": "RLHF",
+                "reward": {"trained": {"preferences": {"uri": "{}", "digest": samples.DIGEST}}},
+            },
+            "reward.trained.preferences.uri",
+        ),
     ],
 )
 def test_private_records_are_no_public_file(spec: Json, field: str) -> None:

@@ -7,9 +7,11 @@ import samples
 from palimpsest.api.alignment import AlignmentRunSpec
 from palimpsest.api.common import ArtifactRef, Location
 from palimpsest.api.task import (
+    ArtifactInput,
     DpoParameters,
     FileInput,
     ModelInput,
+    RewardModelParameters,
     RewardParameters,
     RlhfParameters,
     Task,
@@ -82,3 +84,52 @@ def test_micro_batches_divide_a_step() -> None:
     assert getattr(told(method="RLHF", reward=reward).parameters, "micro_batch_size", 0) is None
     with pytest.raises(ValidationError, match="microBatchSize must divide promptsPerStep"):
         told(method="RLHF", reward=reward, rlhf={"microBatchSize": 5})
+
+
+PAIRS = {"uri": "s3://outputs/pairs.jsonl", "digest": samples.DIGEST}
+
+
+def planned(trained: dict[str, Any]) -> tuple[AlignmentRunSpec, tasks.StagePlan]:
+    made = samples.alignment(method="RLHF", reward={"trained": {"preferences": PAIRS, **trained}})
+    spec = AlignmentRunSpec.model_validate(made["spec"])
+    assert spec.reward is not None
+    assert spec.reward.trained is not None
+    return spec, tasks.reward_model(META, spec, spec.reward.trained)
+
+
+def test_a_reward_is_learnt_by_a_stage_of_its_own_from_the_run_s_base_model() -> None:
+    spec, plan = planned({"heldOutShare": "0.2", "learningRate": "0.001"})
+    parameters = plan.task.parameters
+    assert isinstance(parameters, RewardModelParameters)
+    assert (parameters.held_out_share, parameters.learning_rate) == ("0.2", "0.001")
+    base = ModelInput(store="outputs", uri=spec.base_model.uri, digest=samples.DIGEST)
+    given = FileInput(store="outputs", uri=PAIRS["uri"], digest=samples.DIGEST)
+    assert plan.task.inputs == {"base": base, "preferences": given}
+    assert set(plan.task.stores) == {"outputs"}
+    assert plan.task.output.uri.startswith("s3://outputs/assistant/reward-")
+
+    learnt = ArtifactRef(uri=plan.manifests[0], digest=samples.DIGEST)
+    origin = Location.model_validate({"uri": "s3://outputs/questions/", "storage": samples.STORAGE})
+    task = tasks.align(META, spec, DATASET, origin, "", (learnt,)).task
+    assert isinstance(task.parameters, RlhfParameters)
+    assert task.parameters.reward == RewardParameters()
+    assert task.inputs["reward"] == ArtifactInput(
+        store="outputs", uri=learnt.uri, digest=samples.DIGEST
+    )
+
+
+def test_a_reward_s_own_base_model_comes_from_its_own_store() -> None:
+    own = {"uri": "s3://small/base/", "digest": samples.DIGEST, "chatTemplate": "{{ 1 }}"}
+    _, plan = planned({"baseModel": {**own, "storage": ELSEWHERE}})
+    assert getattr(plan.task.inputs["base"], "store", None) == "models"
+    assert plan.task.stores["models"].endpoint == "https://models.example.com"
+    assert getattr(plan.task.parameters, "chat_template", None) == "{{ 1 }}"
+
+
+@pytest.mark.parametrize(
+    "reward", [{}, {"builtIn": "OnTopic", "trained": {"preferences": PAIRS}}], ids=["none", "two"]
+)
+def test_exactly_one_reward_is_taken(reward: dict[str, Any]) -> None:
+    made = samples.alignment(method="RLHF", reward=reward)
+    with pytest.raises(ValidationError, match="exactly one of model, builtIn and trained"):
+        AlignmentRunSpec.model_validate(made["spec"])

@@ -8,6 +8,7 @@ from palimpsest.api.task import (
     DpoParameters,
     FileInput,
     Input,
+    RewardModelParameters,
     RewardParameters,
     RlhfParameters,
     SftParameters,
@@ -56,6 +57,13 @@ def dpo(**given: Any) -> DpoParameters:
     """Preference optimisation by a built-in reward."""
     own = {"epochs": 2, "max_length": 64, "beta": "0.1", "reward": INFORMATIVE}
     return DpoParameters(**COMMON | own | given)
+
+
+def reward_model(**given: Any) -> RewardModelParameters:
+    """A reward model of the tiny model."""
+    own = {name: COMMON[name] for name in ("batch_size", "lora_rank", "checkpoint_interval")}
+    own |= {"epochs": 2, "max_length": 64, "held_out_share": "0.25", "learning_rate": "0.005"}
+    return RewardModelParameters(**own | {"chat_template": TEMPLATE} | given)
 
 
 def rlhf(**given: Any) -> RlhfParameters:

@@ -1,12 +1,15 @@
 """Pairs of a better and a worse answer to the same instruction."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from palimpsest_stage.alignment.rewards import TIE, Reward
 from palimpsest_stage.answers.finish import usable_answers
-from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch
 from palimpsest_stage.runtime import Context
 
 
@@ -50,8 +53,27 @@ def rank(rows: list[dict[str, Any]], reward: Reward) -> Ranked:
     return Ranked(pairs, ties, len(choices) - len(some))
 
 
-def read(context: Context, name: str) -> Ranked:
-    """Pairs of the file input called so. Raises InputMismatch."""
+def split(pairs: Sequence[Pair], share: Decimal) -> tuple[list[Pair], list[Pair]]:
+    """(to learn from, held out): of that share of the instructions, by the order of their SHA-256.
+
+    Pairs of one instruction stay together. At least one instruction is on either side; of a single
+    one nothing is held out.
+    """
+    order = sorted({pair.instruction for pair in pairs}, key=_place)
+    count = min(max(1, round(share * len(order))), len(order) - 1)
+    held = set(order[:count])
+    return (
+        [pair for pair in pairs if pair.instruction not in held],
+        [pair for pair in pairs if pair.instruction in held],
+    )
+
+
+def _place(instruction: str) -> str:
+    return sha256(instruction.encode()).hexdigest()
+
+
+def read(context: Context, name: str, field: str) -> Ranked:
+    """Pairs of the file input called so, of `field`. Raises InputMismatch, DatasetUnsuitable."""
     pairs, ties = [], 0
     try:
         with context.file(name).open(encoding="utf-8") as file:
@@ -66,10 +88,13 @@ def read(context: Context, name: str) -> Ranked:
         raise InputMismatch(
             f"{name}: JSONL with the texts `instruction`, `chosen` and `rejected` is needed"
         ) from error
+    if not pairs:
+        raise DatasetUnsuitable(f"{field}: no pair of two different answers")
     return Ranked(pairs, ties)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
+    value.encode()  # half a character is none that a tokenizer takes
     return value

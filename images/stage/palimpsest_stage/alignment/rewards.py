@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from palimpsest.api.task import RewardParameters
+from palimpsest.api.task import ArtifactInput, RewardParameters
 
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.models import best_device
@@ -15,6 +15,7 @@ from palimpsest_stage.runtime import Context
 
 # Where in a spec the model of an input is named.
 FIELDS = {"reward": "spec.reward.model", "judge": "spec.evaluation.judge.model"}
+TRAINED = "spec.reward.trained"
 BATCH = 16
 # Rewards closer than this tell nothing apart.
 TIE = 1e-6
@@ -32,10 +33,19 @@ class Reward(Protocol):
 
 
 def load(context: Context, name: str, parameters: RewardParameters) -> Reward:
-    """The built-in reward, or the model input called so. Raises ModelUnsuitable."""
+    """The built-in reward, or the input called so. Raises ModelUnsuitable."""
     if parameters.built_in is not None:
         return BuiltInReward(parameters.built_in)
+    if isinstance(context.task.inputs.get(name), ArtifactInput):
+        return RewardModel(context.artifact(name), TRAINED, parameters.chat_template)
     return RewardModel(context.model(name), FIELDS[name], parameters.chat_template)
+
+
+def named(context: Context, name: str, parameters: RewardParameters) -> str:
+    """What a card calls it."""
+    if isinstance(context.task.inputs.get(name), ArtifactInput):
+        return "a reward model that the run trained"
+    return parameters.built_in or "a reward model"
 
 
 class BuiltInReward:
@@ -140,17 +150,21 @@ class RewardModel:
         if self._tokenizer.chat_template is None:
             return self._tokenizer(instructions, answers, **cut)
         texts = [
-            self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": asked}, {"role": "assistant", "content": told}],
-                tokenize=False,
-            )
+            conversation(self._tokenizer, asked, told)
             for asked, told in zip(instructions, answers, strict=True)
         ]
         return self._tokenizer(texts, add_special_tokens=False, **cut)
 
 
-def check_head(folder: Path, field: str) -> None:
-    """Raises ModelUnsuitable unless the model's head gives one number for a sequence."""
+def conversation(tokenizer: Any, instruction: str, answer: str) -> str:
+    """What a reward model is shown, in its chat format."""
+    turns = [{"role": "user", "content": instruction}, {"role": "assistant", "content": answer}]
+    text: str = tokenizer.apply_chat_template(turns, tokenize=False)
+    return text
+
+
+def architecture(folder: Path, field: str) -> tuple[str, int]:
+    """What a model's files hold, and for how many labels. Raises ModelUnsuitable."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         made = str((config.get("architectures") or ["unknown"])[0])
@@ -158,10 +172,19 @@ def check_head(folder: Path, field: str) -> None:
         labels = config.get("num_labels", len(config.get("id2label", {"0": "", "1": ""})))
     except (OSError, ValueError, AttributeError, TypeError, IndexError) as error:
         raise ModelUnsuitable(f"{field}: its config.json cannot be read") from error
-    if not made.endswith("ForSequenceClassification"):
+    return made, labels
+
+
+CLASSIFIER = "ForSequenceClassification"
+
+
+def check_head(folder: Path, field: str) -> None:
+    """Raises ModelUnsuitable unless the model's head gives one number for a sequence."""
+    made, labels = architecture(folder, field)
+    if not made.endswith(CLASSIFIER):
         raise ModelUnsuitable(
             f"{field}: {made} gives no reward: take a sequence classifier "
-            "(...ForSequenceClassification) with one output"
+            f"(...{CLASSIFIER}) with one output"
         )
     if labels != 1:
         raise ModelUnsuitable(

@@ -5,20 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from palimpsest.api.evaluation import GATES, Gates
-from palimpsest.api.task import (
-    AlignParameters,
-    AnyModelInput,
-    ArtifactInput,
-    ClaimModelInput,
-    HubModelInput,
-    ModelInput,
-    RlhfParameters,
-)
+from palimpsest.api.task import AlignParameters, ArtifactInput, RlhfParameters
 
 from palimpsest_stage.alignment import evaluation, tuning
 from palimpsest_stage.alignment.card import Card, render
 from palimpsest_stage.chat import check_learning, check_policy
-from palimpsest_stage.errors import InvalidTask
 from palimpsest_stage.lineage import receipts
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.runtime import Context, write_json
@@ -43,7 +34,7 @@ def align(
 
     In Hugging Face's layout, with README.md, training.json, evaluation.json and gates.json.
     """
-    base, paid = _base(context), receipts(context, "dataset")
+    base, paid = tuning.base(context), receipts(context, "dataset")
     measured = parameters.evaluation
     prompts = evaluation.read_prompts(context, measured)
     model, tokenizer = load_causal(context.model("base"), "bfloat16", parameters.chat_template)
@@ -82,10 +73,3 @@ def align(
     (out / "README.md").write_text(render(card), encoding="utf-8")
     context.publish({path.name: path for path in out.iterdir() if path.is_file()})
     tuning.checkpoints(context).forget()
-
-
-def _base(context: Context) -> AnyModelInput:
-    found = context.task.inputs.get("base")
-    if not isinstance(found, ModelInput | HubModelInput | ClaimModelInput):
-        raise InvalidTask("inputs: base must be given as a model")
-    return found

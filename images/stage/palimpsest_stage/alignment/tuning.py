@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from palimpsest.api.task import AlignParameters, AnyModelInput, ClaimModelInput, HubModelInput
+from palimpsest.api.task import (
+    AlignParameters,
+    AnyModelInput,
+    ClaimModelInput,
+    HubModelInput,
+    ModelInput,
+    TuningParameters,
+)
 from peft import LoraConfig
 from transformers import TrainerCallback
 
 from palimpsest_stage.alignment.checkpoints import PLACE, Checkpoints, Keeper
-from palimpsest_stage.errors import Diverged
+from palimpsest_stage.errors import Diverged, InvalidTask
 from palimpsest_stage.runtime import Context, write_json
 
 log = logging.getLogger("palimpsest.stage")
@@ -30,18 +37,29 @@ class Bound:
     remedy: str
 
 
+def base(context: Context) -> AnyModelInput:
+    """The model that is tuned. Raises InvalidTask if none is given."""
+    found = context.task.inputs.get("base")
+    if not isinstance(found, ModelInput | HubModelInput | ClaimModelInput):
+        raise InvalidTask("inputs: base must be given as a model")
+    return found
+
+
 def checkpoints(context: Context) -> Checkpoints:
     """Where this run's checkpoint lies, whichever pod wrote it."""
     return Checkpoints(context.output, f"{context.prefix}{PLACE}")
 
 
-def prepare(model: Any, parameters: AlignParameters) -> Any:
+def prepare(model: Any, parameters: TuningParameters) -> Any:
     """The model as it is to be trained: frozen beneath adapters, or every weight in float32."""
     return model if parameters.lora_rank else model.float().requires_grad_(True)
 
 
-def adapters(parameters: AlignParameters) -> LoraConfig | None:
-    """Adapters on every linear layer; None where every weight is trained."""
+def adapters(parameters: TuningParameters, task: str = "CAUSAL_LM") -> LoraConfig | None:
+    """Adapters on every linear layer; None where every weight is trained.
+
+    With task SEQ_CLS the head is trained whole beside them.
+    """
     if parameters.lora_rank is None:
         return None
     return LoraConfig(
@@ -49,11 +67,11 @@ def adapters(parameters: AlignParameters) -> LoraConfig | None:
         lora_alpha=2 * parameters.lora_rank,
         lora_dropout=0.0,
         target_modules="all-linear",
-        task_type="CAUSAL_LM",
+        task_type=task,
     )
 
 
-def arguments(context: Context, parameters: AlignParameters) -> dict[str, Any]:
+def arguments(context: Context, parameters: TuningParameters) -> dict[str, Any]:
     """The trainer's settings that no method has its own of."""
     cuda = torch.cuda.is_available()
     return {
@@ -114,9 +132,9 @@ def finished(trainer: Any, parameters: AlignParameters) -> Any:
     return model.eval()
 
 
-def save(model: Any, tokenizer: Any, folder: Path, base: AnyModelInput) -> None:
+def save(model: Any, tokenizer: Any, folder: Path, tuned: AnyModelInput) -> None:
     """Write the model, or its adapters beside a word on what they belong to."""
-    told = reference(base)
+    told = reference(tuned)
     if hasattr(model, "peft_config"):
         for config in model.peft_config.values():
             config.base_model_name_or_path = told["uri"]
@@ -126,13 +144,13 @@ def save(model: Any, tokenizer: Any, folder: Path, base: AnyModelInput) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def reference(base: AnyModelInput) -> dict[str, str]:
+def reference(tuned: AnyModelInput) -> dict[str, str]:
     """What the base model is, for people and for PEFT: where it is, and the digest that pins it."""
-    if isinstance(base, HubModelInput):
-        return {"uri": base.repository, "revision": base.revision, "digest": base.digest}
-    if isinstance(base, ClaimModelInput):
-        return {"uri": f"pvc://{base.claim}/{base.path}", "digest": base.digest}
-    return {"uri": base.uri, "digest": base.digest}
+    if isinstance(tuned, HubModelInput):
+        return {"uri": tuned.repository, "revision": tuned.revision, "digest": tuned.digest}
+    if isinstance(tuned, ClaimModelInput):
+        return {"uri": f"pvc://{tuned.claim}/{tuned.path}", "digest": tuned.digest}
+    return {"uri": tuned.uri, "digest": tuned.digest}
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
