@@ -211,6 +211,21 @@ MUTATIONS = (
         "tests/unit/stage/test_endpoint.py::test_after_a_kill_what_was_kept_is_not_asked_again",
     ),
     Mutation(
+        "a verdict of one order counts",
+        f"{STAGE}/alignment/verdicts.py",
+        '{("A", "B"): 1, ("B", "A"): -1}',
+        '{("A", "B"): 1, ("A", "A"): 1, ("B", "A"): -1}',
+        "tests/unit/stage/test_judges.py::test_a_judge_that_always_says_a_decides_nothing",
+    ),
+    Mutation(
+        "pairs that are held out are learnt from",
+        f"{STAGE}/alignment/preferences.py",
+        "[pair for pair in pairs if pair.instruction not in held]",
+        "list(pairs)",
+        "tests/unit/stage/test_reward_stage.py"
+        "::test_a_split_keeps_an_instruction_on_one_side_whatever_the_order",
+    ),
+    Mutation(
         "the key follows a redirect",
         f"{STAGE}/answers/endpoint.py",
         "allow_redirects=False",

@@ -7,22 +7,24 @@ output: a pod that follows a killed one has what is missing answered and no more
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from palimpsest.api.task import AnnotateParameters, EndpointAccess, EndpointInput
+from palimpsest.api.task import AnnotateParameters
 
 from palimpsest_stage.answers.finish import Finish, finish_of
 from palimpsest_stage.answers.human import joined, parse
-from palimpsest_stage.answers.kept import Answer, Answered, Keeper, Part, recall
+from palimpsest_stage.answers.kept import Answer, Answered, Part
 from palimpsest_stage.chat import check_asking
-from palimpsest_stage.errors import Interrupted
 from palimpsest_stage.parts import PART, Parts
 from palimpsest_stage.runtime import Context, write_json, write_rows
 
 Rows = Sequence[dict[str, Any]]
+# The input that is asked, if none of the pod's own answers.
+ENDPOINT = "endpoint"
 
 
 def run(context: Context, _report: dict[str, Any]) -> None:
     """Publish annotated.jsonl, the input's rows with answers, and annotation.json."""
-    parameters, endpoint = context.parameters(AnnotateParameters), context.task.endpoint
+    parameters = context.parameters(AnnotateParameters)
+    endpoint = context.task.endpoints.get(ENDPOINT)
     rows = context.instructions("selected", "pool")
     if "answers" in context.task.inputs:
         with context.file("answers").open("rb") as lines:
@@ -32,7 +34,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
         return
     parts, answered = Parts(context), Answered(len(rows), parameters.answers)
     if endpoint:
-        _ask(context, endpoint, parameters, rows, parts, answered)
+        _ask(context, parameters, rows, parts, answered)
     else:
         _generate(context, parameters, rows, parts, answered)
     report = answered.report(endpoint.prices if endpoint else None)
@@ -49,7 +51,6 @@ def _publish(context: Context, rows: list[dict[str, Any]], report: dict[str, Any
 
 def _ask(
     context: Context,
-    endpoint: EndpointAccess,
     parameters: AnnotateParameters,
     rows: Rows,
     parts: Parts,
@@ -57,22 +58,23 @@ def _ask(
 ) -> None:
     """Ask the endpoint for what is missing."""
     # Only here: what speaks HTTP is of no use to a pod that runs a model.
-    from palimpsest_stage.answers.asking import Asking, Mailbox, Question  # noqa: PLC0415
-    from palimpsest_stage.answers.endpoint import Endpoint  # noqa: PLC0415
+    from palimpsest_stage.answers.endpoint import Manner  # noqa: PLC0415
+    from palimpsest_stage.answers.gathering import gather  # noqa: PLC0415
 
-    recall(parts, answered)
-    asked = context.input("endpoint", EndpointInput)
-    server = Endpoint(asked, endpoint, parameters, context.stores.credentials)
-    questions = [Question(place, rows[place.row]["instruction"]) for place in answered.missing()]
-    mailbox = Mailbox(lambda tell: Asking(server, endpoint, answered.any_taken, tell))
-    keeper = Keeper(parts, context.attempt, answered)
-    try:
-        for part in mailbox.ask(questions):
-            keeper.keep(part)
-            context.progress(answered.done, answered.wanted, "answers", answered.tokens)
-    except Interrupted:
-        keeper.keep(mailbox.rest())
-        raise
+    gather(
+        context,
+        ENDPOINT,
+        Manner(
+            parameters.system_prompt,
+            parameters.max_new_tokens,
+            parameters.temperature,
+            parameters.top_p,
+        ),
+        lambda place: str(rows[place.row]["instruction"]),
+        parts,
+        answered,
+        lambda told: context.progress(told.done, told.wanted, "answers", told.tokens),
+    )
 
 
 def _generate(

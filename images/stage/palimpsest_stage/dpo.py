@@ -30,8 +30,9 @@ def _ranked(context: Context, parameters: DpoParameters) -> Ranked:
     if not found.pairs:
         raise DatasetUnsuitable(
             f"no row has a better and a worse answer ({found.without_choice} have fewer than two, "
-            f"{found.ties} are ties by the reward): set annotation.answers of the data set to 2 or "
-            "more, with a temperature, or take another reward"
+            f"{found.ties} are ties by the reward, {found.unscored} answers got no number): set "
+            "annotation.answers of the data set to 2 or more, with a temperature, or take another "
+            "reward"
         )
     return found
 
@@ -83,6 +84,7 @@ def prefer(
         "pairs": len(ranked.pairs),
         "ties": ranked.ties,
         "withoutChoice": ranked.without_choice,
+        "unscored": ranked.unscored,
     }
     return Trained(
         model=tuning.finished(trainer, parameters),

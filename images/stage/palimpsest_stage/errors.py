@@ -55,7 +55,7 @@ class DatasetUnsuitable(StageError):  # noqa: N818 - an outcome, named as it is 
 
 
 class EndpointFailed(StageError):  # noqa: N818 - an event, named as it is told
-    """An annotating endpoint answers no more, or not so that asking again would help."""
+    """An endpoint answers no more, or not so that asking again would help."""
 
     def __init__(self, outcome: Outcome, seen: str) -> None:
         super().__init__(f"{outcome.value}: {seen}")

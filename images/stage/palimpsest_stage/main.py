@@ -50,6 +50,8 @@ from palimpsest_stage.errors import (
 from palimpsest_stage.private.custody import write_report
 from palimpsest_stage.runtime import Context
 
+# The stages that may ask an endpoint.
+ASKING = ("annotate", "sft", "dpo", "rlhf")
 TERMINATION_LOG = "/dev/termination-log"
 
 log = logging.getLogger("palimpsest.stage")
@@ -165,9 +167,11 @@ def parse_task(text: str) -> Task:
     elsewhere = [
         one for one in task.inputs.values() if isinstance(one, HubModelInput | ClaimModelInput)
     ]
-    asked = any(isinstance(one, EndpointInput) for one in task.inputs.values())
-    if asked != (task.endpoint is not None) or (asked and task.parameters.stage != "annotate"):
-        raise InvalidTask("an endpoint and the way to ask it belong together, and to annotate")
+    asked = {name for name, one in task.inputs.items() if isinstance(one, EndpointInput)}
+    if asked != set(task.endpoints) or (asked and task.parameters.stage not in ASKING):
+        raise InvalidTask(
+            f"an endpoint and the way to ask it belong together, and to {', '.join(ASKING)}"
+        )
     if private and elsewhere:
         raise InvalidTask("beside private input no model comes from a hub or a claim")
     if task.charge and any(one.uri != task.charge.journal for one in private):

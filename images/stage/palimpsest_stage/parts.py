@@ -23,9 +23,10 @@ def part_sizes(count: int, size: int = PART) -> list[int]:
 class Parts:
     """JSON documents by name, in the output's store, where the stage's attempts lie."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, folder: str = "") -> None:
+        """All of the stage's, or those in a folder of them."""
         self._store = context.output
-        self._prefix = f"{context.prefix}{PARTS}"
+        self._prefix = f"{context.prefix}{PARTS}{folder}"
 
     def read(self, name: str) -> Any:
         """The document; None if there is none that can be read."""

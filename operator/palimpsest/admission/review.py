@@ -13,6 +13,7 @@ from palimpsest.api.alignment import AlignmentRun, AlignmentRunSpec
 from palimpsest.api.base import ApiModel, faults
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
 from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
+from palimpsest.api.endpoints import ChatEndpoint
 from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
 from palimpsest.privacy import audits
 from palimpsest.privacy.calibration import MIN_EPSILON
@@ -96,10 +97,15 @@ def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
             case SyntheticDataset.kind, "CREATE":
                 data = _spec(SyntheticDatasetSpec, request["object"])
                 warnings = _dataset(data, request["namespace"], _name(request), cluster)
-                warnings += _open_key(data)
+                annotator = data.annotation.endpoint if data.annotation else None
+                warnings += _open_key("spec.annotation.endpoint", annotator)
             case AlignmentRun.kind, "CREATE":
                 run = _spec(AlignmentRunSpec, request["object"])
                 warnings = _alignment(run, request["namespace"], cluster)
+                judge = run.evaluation.judge if run.evaluation else None
+                for field, scoring in (("reward", run.reward), ("evaluation.judge", judge)):
+                    asked = scoring.endpoint if scoring else None
+                    warnings += _open_key(f"spec.{field}.endpoint", asked)
             case _:
                 warnings = []
     except RefusedError as refused:
@@ -266,13 +272,12 @@ def _alignment(spec: AlignmentRunSpec, namespace: str, cluster: Cluster) -> list
     return []
 
 
-def _open_key(spec: SyntheticDatasetSpec) -> list[str]:
-    endpoint = spec.annotation.endpoint if spec.annotation else None
+def _open_key(field: str, endpoint: ChatEndpoint | None) -> list[str]:
     if endpoint is None or endpoint.secret_name is None or endpoint.base_url.startswith("https:"):
         return []
     return [
-        f"spec.annotation.endpoint.baseURL: over http the key of Secret {endpoint.secret_name} is "
-        "sent in the clear; take https, or leave secretName out where the server needs no key"
+        f"{field}.baseURL: over http the key of Secret {endpoint.secret_name} is sent in the "
+        "clear; take https, or leave secretName out where the server needs no key"
     ]
 
 

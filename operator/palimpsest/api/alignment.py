@@ -139,6 +139,12 @@ class Rlhf(ApiModel):
         return self
 
 
+def _url(scoring: str) -> str:
+    """Where an endpoint is, in CEL: with or without a slash at the end it is the same."""
+    url = f"{scoring}.endpoint.baseURL.lowerAscii()"
+    return f"({url} + ({url}.endsWith('/') ? '' : '/'))"
+
+
 class AlignmentRunSpec(ApiModel):
     """How a model is aligned."""
 
@@ -186,9 +192,17 @@ class AlignmentRunSpec(ApiModel):
                     "!(has(self.reward.builtIn) && has(self.evaluation.judge.builtIn) && "
                     "self.reward.builtIn == self.evaluation.judge.builtIn || "
                     "has(self.reward.model) && has(self.evaluation.judge.model) && "
-                    "self.reward.model.digest == self.evaluation.judge.model.digest)",
+                    "self.reward.model.digest == self.evaluation.judge.model.digest || "
+                    "has(self.reward.endpoint) && has(self.evaluation.judge.endpoint) && "
+                    "self.reward.endpoint.model == self.evaluation.judge.endpoint.model && "
+                    f"{_url('self.reward')} == {_url('self.evaluation.judge')})",
                     "spec.evaluation.judge is the same as spec.reward: a model that was trained by "
                     "it wins by it, take another",
+                ),
+                rule(
+                    "self.method != 'RLHF' || !has(self.reward) || !has(self.reward.endpoint)",
+                    "spec.reward.endpoint ranks answers for method DPO: RLHF asks for a number at "
+                    "every step, take reward.model or reward.trained",
                 ),
                 rule(
                     "self.merge || !has(self.sft) || self.sft.tuning != 'Full'",

@@ -64,8 +64,8 @@ class Evaluation(ApiModel):
     )
     judge: Judge | None = Field(
         None,
-        description="Scores both answers to each prompt, the higher one wins; never the reward "
-        "that trained.",
+        description="Tells whose answer to each prompt is better, by a number for each or, an "
+        "endpoint, by comparing them in both orders; never the reward that trained.",
     )
     gates: Gates | None = Field(
         None,

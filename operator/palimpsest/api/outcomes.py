@@ -40,7 +40,7 @@ class Outcome(StrEnum):
 
     @property
     def of_the_endpoint(self) -> bool:
-        """Whether what an annotating endpoint did ended it."""
+        """Whether what an endpoint did ended it."""
         return self.value.startswith("Endpoint")
 
 
@@ -115,13 +115,13 @@ MESSAGES: dict[Outcome, str] = {
     ),
     Outcome.ENDPOINT_NOT_FOUND: (
         "The endpoint knows no such path or model (404, 405 or 410), or redirects, which is not "
-        "followed: check annotation.endpoint's baseURL, to which /chat/completions is appended, "
-        "and model. What was answered is kept."
+        "followed: check the endpoint's baseURL, to which /chat/completions is appended, and "
+        "model. What was answered is kept."
     ),
     Outcome.ENDPOINT_REFUSED: (
         "The endpoint refused all it was asked, not one instruction but every one: check that its "
-        "model takes chat completions with this systemPrompt, maxNewTokens, temperature and topP. "
-        "What was answered is kept."
+        "model takes chat completions with this maxNewTokens (an annotation's systemPrompt, "
+        "temperature and topP too; else temperature is 0). What was answered is kept."
     ),
     Outcome.ENDPOINT_UNREACHABLE: (
         "For patienceSeconds the endpoint took no connection: check baseURL, caBundle, and that "

@@ -1,4 +1,4 @@
-"""What tells a better answer from a worse one: a model, ready or to be trained, or a formula."""
+"""What tells a better answer from a worse one: a model, a server that is asked, or a formula."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from .base import ApiModel, PositiveDecimal, UnitDecimal
 from .common import CHECKPOINTS, CheckpointInterval, rule
+from .endpoints import ChatEndpoint
 from .models import PublicModel
 from .preferences import Preferences
 
@@ -49,10 +50,20 @@ class TrainedReward(ApiModel):
     checkpoint_interval: CheckpointInterval = Field(100, description=CHECKPOINTS)
 
 
-class Judge(ApiModel):
-    """A number for an answer to an instruction; higher is better."""
+class VerdictEndpoint(ChatEndpoint):
+    """A server that says which of two answers is better, or how good one is."""
 
-    model_config = _one_of("model", "builtIn")
+    max_new_tokens: Annotated[int, Field(ge=1, le=32768)] = Field(
+        16,
+        description="Tokens of a verdict at most: it is one word, but some models think first. "
+        "Its last line counts.",
+    )
+
+
+class Judge(ApiModel):
+    """What tells whose answer is better."""
+
+    model_config = _one_of("model", "builtIn", "endpoint")
 
     model: PublicModel | None = Field(
         None,
@@ -66,6 +77,13 @@ class Judge(ApiModel):
         "adds others. Who echoes the question gets 0 of both.",
     )
 
+    endpoint: VerdictEndpoint | None = Field(
+        None,
+        description="A server that is asked by OpenAI's protocol, with a fixed rubric "
+        "(docs/alignment.md): as a judge, which of two answers is better, in both orders; as a "
+        "reward, for a mark from 1 to 10.",
+    )
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         fields = type(self).model_fields
@@ -77,7 +95,7 @@ class Judge(ApiModel):
 class Reward(Judge):
     """What scores answers: a number for each; higher is better."""
 
-    model_config = _one_of("model", "builtIn", "trained")
+    model_config = _one_of("model", "builtIn", "endpoint", "trained")
 
     trained: TrainedReward | None = Field(
         None,

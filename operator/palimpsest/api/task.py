@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .annotation import BaseUrl, TokenPrices
+from .annotation import TokenPrices
 from .audit import AuditParameters
 from .base import ApiModel, Digest, PositiveDecimal, UnitDecimal
 from .common import Encryption
+from .endpoints import BaseUrl
 from .evaluation import Gates
 from .generator import Lora, Optimizer, Schedule
 from .rewards import BuiltIn
@@ -264,10 +265,14 @@ class PruneParameters(ApiModel):
 
 
 class RewardParameters(ApiModel):
-    """A built-in reward by name, or a model or an artifact that is among the inputs."""
+    """A built-in reward by name, or a model, an artifact or an endpoint among the inputs.
+
+    `max_new_tokens` are of an endpoint's verdict.
+    """
 
     built_in: BuiltIn | None = None
     chat_template: str | None = None
+    max_new_tokens: int | None = None
 
 
 class EvaluationParameters(ApiModel):
@@ -375,7 +380,7 @@ class Output(ApiModel):
 
 
 class Task(ApiModel):
-    """One stage's work."""
+    """One stage's work; `endpoints` says how the inputs of those names are asked."""
 
     version: Literal[1] = 1
     subject: Subject
@@ -384,7 +389,7 @@ class Task(ApiModel):
     inputs: dict[str, Input]
     output: Output
     charge: ChargeRef | None = None
-    endpoint: EndpointAccess | None = None
+    endpoints: dict[str, EndpointAccess] = Field(default_factory=dict)
 
 
 def canonical_json(value: Any) -> bytes:

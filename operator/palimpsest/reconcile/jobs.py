@@ -264,7 +264,7 @@ def _elsewhere(compute: Compute, marks: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Mounts and volumes of what stores, hub and endpoint are entered with, each of them once."""
+    """Mounts and volumes of what stores, hub and endpoints are entered with, each of them once."""
     sources: dict[str, dict[str, Any]] = {}
     for store in task.stores.values():
         if isinstance(store.credentials, WebIdentity):
@@ -283,8 +283,7 @@ def _credentials(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
             secret = store.credentials.secret
             sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
     keys = [one.token_secret for one in task.inputs.values() if isinstance(one, HubModelInput)]
-    if task.endpoint:
-        keys.append(task.endpoint.secret)
+    keys += [access.secret for access in task.endpoints.values()]
     for secret in filter(None, keys):
         sources[secret] = {"secret": {"secretName": secret, "defaultMode": 0o440}}
     mounts: list[dict[str, Any]] = []

@@ -174,13 +174,15 @@ def why(job: Job) -> tuple[str, str]:
     return "StageFailed", f"Job {job.name} failed without a word; see its events and pods."
 
 
-def _endpoint(task: Task) -> str:
-    """Which endpoint a message speaks of, and how it is entered."""
-    asked = next((one for one in task.inputs.values() if isinstance(one, EndpointInput)), None)
-    if asked is None or task.endpoint is None:
-        return ""
-    key = f"Secret {task.endpoint.secret}" if task.endpoint.secret else "no Secret"
-    return f" ({asked.base_url}, model {asked.model}, {key})"
+def _endpoints(task: Task) -> str:
+    """Which endpoints a message speaks of, and how they are entered."""
+    told = []
+    for name, access in task.endpoints.items():
+        asked = task.inputs[name]
+        if isinstance(asked, EndpointInput):
+            key = f"Secret {access.secret}" if access.secret else "no Secret"
+            told.append(f"{asked.base_url}, model {asked.model}, {key}")
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _compute(plan: StagePlan) -> str:
@@ -203,7 +205,7 @@ def retried(
     """A stage whose Job failed: over, or another Job at the time `at` under the same name."""
     reason, message = why(job)
     if job.outcome and job.outcome.of_the_endpoint:
-        message += _endpoint(plan.task)
+        message += _endpoints(plan.task)
     # Of a stage in custody nothing is told but the outcome.
     if job.shortage and plan.task.charge is None:
         message = job.shortage.told(_compute(plan))

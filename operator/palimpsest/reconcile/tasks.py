@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from palimpsest.api.alignment import AlignmentRunSpec, Dpo, Rlhf, Sft
-from palimpsest.api.annotation import AnnotationEndpoint
+from palimpsest.api.annotation import TokenPrices
 from palimpsest.api.budget import PrivacyBudgetSpec
 from palimpsest.api.common import ArtifactRef, Location, ModelRef, Storage, StorageAuth
 from palimpsest.api.dataset import SyntheticDatasetSpec
+from palimpsest.api.endpoints import ChatEndpoint
 from palimpsest.api.evaluation import Evaluation, Gates
 from palimpsest.api.generator import PrivateGeneratorSpec
 from palimpsest.api.manifest import MANIFEST
@@ -141,7 +142,11 @@ def _model_stores(ref: PublicModel, store: str = _MODELS) -> dict[str, StoreAcce
     return {store: _access(ref.storage)} if ref.storage else {}
 
 
-def _endpoint_access(endpoint: AnnotationEndpoint) -> EndpointAccess:
+def _endpoint(endpoint: ChatEndpoint) -> EndpointInput:
+    return EndpointInput(base_url=endpoint.base_url, model=endpoint.model)
+
+
+def _endpoint_access(endpoint: ChatEndpoint, prices: TokenPrices | None = None) -> EndpointAccess:
     return EndpointAccess(
         secret=endpoint.secret_name,
         ca_bundle=endpoint.ca_bundle,
@@ -149,7 +154,7 @@ def _endpoint_access(endpoint: AnnotationEndpoint) -> EndpointAccess:
         requests_per_minute=endpoint.requests_per_minute,
         timeout_seconds=endpoint.timeout_seconds,
         patience_seconds=endpoint.patience_seconds,
-        prices=endpoint.prices,
+        prices=prices,
     )
 
 
@@ -172,7 +177,7 @@ def _plan(
     location: Location,
     prefix: str,
     journal: str | None = None,
-    endpoint: EndpointAccess | None = None,
+    endpoints: Mapping[str, EndpointAccess] | None = None,
 ) -> StagePlan:
     """Put a stage together; a stage with a journal is charged to it."""
     digest = work_digest(subject(meta), parameters, inputs)
@@ -191,7 +196,7 @@ def _plan(
         inputs=inputs,
         output=Output(store=target, uri=f"{location.uri}{prefix}{parameters.stage}-{place}/"),
         charge=charge,
-        endpoint=endpoint,
+        endpoints=dict(endpoints or {}),
     )
     return StagePlan(task=task, digest=digest, storage=location.storage)
 
@@ -272,11 +277,11 @@ class DatasetTasks:
         parameters: Parameters,
         inputs: dict[str, Input],
         more: dict[str, StoreAccess] | None = None,
-        endpoint: EndpointAccess | None = None,
+        endpoints: Mapping[str, EndpointAccess] | None = None,
     ) -> StagePlan:
         stores, output = self._stores() | (more or {}), self.spec.output
         return _plan(
-            self.meta, parameters, inputs, stores, "outputs", output, "", endpoint=endpoint
+            self.meta, parameters, inputs, stores, "outputs", output, "", endpoints=endpoints
         )
 
     def sample(self, generator: tuple[ArtifactRef, ...]) -> StagePlan:
@@ -363,7 +368,7 @@ class DatasetTasks:
         if model:
             inputs["model"] = _public_model(model)
         if endpoint:
-            inputs["endpoint"] = EndpointInput(base_url=endpoint.base_url, model=endpoint.model)
+            inputs["endpoint"] = _endpoint(endpoint)
         if human:
             if human.answers is None:
                 raise ValueError("spec.annotation.human.answers is not given")
@@ -382,7 +387,7 @@ class DatasetTasks:
             ),
             inputs,
             _model_stores(model) if model else None,
-            _endpoint_access(endpoint) if endpoint else None,
+            {"endpoint": _endpoint_access(endpoint, endpoint.prices)} if endpoint else None,
         )
 
     def card(self, data: dict[str, tuple[ArtifactRef, ...]], guarantee: str) -> StagePlan:
@@ -461,13 +466,17 @@ def align(
         given = spec.dpo.preferences
         inputs["preferences"] = FileInput(store="outputs", uri=given.uri, digest=given.digest)
     judge = spec.evaluation.judge if spec.evaluation else None
+    endpoints: dict[str, EndpointAccess] = {}
     for name, scoring in (("reward", spec.reward), ("judge", judge)):
+        if scoring and scoring.endpoint:
+            inputs[name] = _endpoint(scoring.endpoint)
+            endpoints[name] = _endpoint_access(scoring.endpoint)
         if scoring and scoring.model:
             inputs[name] = _public_model(scoring.model, f"{name}-models")
             stores |= _model_stores(scoring.model, f"{name}-models")
     inputs |= _artifacts("reward", "outputs", learnt) if learnt else {}
     parameters = _aligning(spec, guarantee)
-    return _plan(meta, parameters, inputs, stores, "outputs", spec.output, "")
+    return _plan(meta, parameters, inputs, stores, "outputs", spec.output, "", endpoints=endpoints)
 
 
 def align_stage(spec: AlignmentRunSpec) -> str:
@@ -541,5 +550,8 @@ def _evaluation(evaluation: Evaluation | None) -> EvaluationParameters | None:
 def _reward(reward: Judge | None) -> RewardParameters | None:
     if reward is None:
         return None
-    template = reward.model.chat_template if reward.model else None
-    return RewardParameters(built_in=reward.built_in, chat_template=template)
+    return RewardParameters(
+        built_in=reward.built_in,
+        chat_template=reward.model.chat_template if reward.model else None,
+        max_new_tokens=reward.endpoint.max_new_tokens if reward.endpoint else None,
+    )

@@ -1115,7 +1115,7 @@ WRONG: tuple[Wrong, ...] = (
             "spec.method": "RLHF",
             "spec.reward": {"builtIn": "OnTopic", "trained": {"preferences": PAIRS}},
         },
-        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes exactly one of model, builtIn and trained',
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes exactly one of model, builtIn, endpoint and trained',
     ),
     Wrong(
         "alignment",
@@ -1132,6 +1132,36 @@ WRONG: tuple[Wrong, ...] = (
     ),
     Wrong(
         "alignment",
+        {"spec.evaluation.judge": {"endpoint": ENDPOINT, "builtIn": "OnTopic"}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.evaluation.judge: Invalid value: "object": takes exactly one of model, builtIn and endpoint',
+    ),
+    Wrong(
+        "alignment",
+        {
+            "spec.evaluation.judge": {
+                "endpoint": ENDPOINT | {"timeoutSeconds": 60, "patienceSeconds": 30}
+            }
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.evaluation.judge.endpoint: Invalid value: "object": patienceSeconds must be at least timeoutSeconds: one request may take that long',
+    ),
+    Wrong(
+        "alignment",
+        {"spec.method": "RLHF", "spec.reward": {"endpoint": ENDPOINT}},
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.reward.endpoint ranks answers for method DPO: RLHF asks for a number at every step, take reward.model or reward.trained',
+    ),
+    Wrong(
+        "alignment",
+        {
+            "spec.method": "DPO",
+            "spec.reward": {"endpoint": ENDPOINT},
+            "spec.evaluation.judge": {
+                "endpoint": {**ENDPOINT, "baseURL": "https://API.example.com/v1/"}
+            },
+        },
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec: Invalid value: "object": spec.evaluation.judge is the same as spec.reward: a model that was trained by it wins by it, take another',
+    ),
+    Wrong(
+        "alignment",
         {"spec.evaluation.gates": {"minWinRate": "0.5"}},
         'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.evaluation: Invalid value: "object": gates.minWinRate needs judge: what tells whose answer is better',
     ),
@@ -1143,7 +1173,7 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(
         "alignment",
         {"spec.method": "DPO", "spec.reward": {}},
-        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes exactly one of model, builtIn and trained',
+        'AlignmentRun.palimpsest.dev "wrong" is invalid: spec.reward: Invalid value: "object": takes exactly one of model, builtIn, endpoint and trained',
     ),
     Wrong(
         "alignment",

@@ -269,6 +269,16 @@ def test_a_key_sent_in_the_clear_is_told(endpoint: Json, warned: bool) -> None:
     assert bool(decision.warnings) == warned
 
 
+def test_a_run_s_keys_are_told_by_their_field() -> None:
+    endpoint = {"baseURL": "http://models.svc/v1", "model": "large-1", "secretName": "judge"}
+    evaluation = samples.alignment()["spec"]["evaluation"] | {"judge": {"endpoint": endpoint}}
+    reward = {"endpoint": {**endpoint, "model": "large-2"}}
+    manifest = samples.alignment(method="DPO", reward=reward, evaluation=evaluation)
+    ranker, judge = ask(manifest, cluster()).warnings
+    assert ranker.startswith("spec.reward.endpoint.baseURL: over http the key of Secret judge")
+    assert judge.startswith("spec.evaluation.judge.endpoint.baseURL: over http")
+
+
 def test_clusters_too_many_for_the_records_are_told() -> None:
     few = samples.changed(samples.dataset(), "spec.resampling.clusters", 4501)
     bigger = samples.changed(few, "spec.sampling.count", 10_000)

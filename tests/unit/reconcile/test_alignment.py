@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import samples
 from palimpsest.api.alignment import AlignmentRunSpec
-from palimpsest.api.common import ArtifactRef, Location
+from palimpsest.api.common import ArtifactRef, Compute, Location
+from palimpsest.api.outcomes import Outcome
 from palimpsest.api.task import (
     ArtifactInput,
     DpoParameters,
+    EndpointInput,
     FileInput,
     ModelInput,
     RewardModelParameters,
@@ -16,9 +18,11 @@ from palimpsest.api.task import (
     RlhfParameters,
     Task,
 )
-from palimpsest.reconcile import tasks
-from palimpsest.reconcile.observed import Meta
+from palimpsest.reconcile import jobs, stages, tasks
+from palimpsest.reconcile.observed import Meta, Pod, Settings
+from palimpsest.reconcile.policies import attempts
 from pydantic import ValidationError
+from unit.reconcile.failed import NOW, failed
 
 META = Meta("AlignmentRun", "research", "assistant", "u", 1, deleting=False)
 DATASET = ArtifactRef(uri="s3://outputs/questions/card-1/manifest.json", digest=samples.DIGEST)
@@ -131,5 +135,58 @@ def test_a_reward_s_own_base_model_comes_from_its_own_store() -> None:
 )
 def test_exactly_one_reward_is_taken(reward: dict[str, Any]) -> None:
     made = samples.alignment(method="RLHF", reward=reward)
-    with pytest.raises(ValidationError, match="exactly one of model, builtIn and trained"):
+    with pytest.raises(
+        ValidationError, match="exactly one of model, builtIn, endpoint and trained"
+    ):
         AlignmentRunSpec.model_validate(made["spec"])
+
+
+RANKER = {"baseURL": "https://rank.example.com/v1", "model": "large-1", "secretName": "ranker"}
+JUDGE = {"baseURL": "https://judge.example.com/v1", "model": "large-2", "secretName": "judge"}
+
+
+def judged(judge: dict[str, Any]) -> tasks.StagePlan:
+    evaluation = samples.alignment()["spec"]["evaluation"] | {"judge": {"endpoint": judge}}
+    reward = {"endpoint": RANKER}
+    made = samples.alignment(method="DPO", reward=reward, evaluation=evaluation)
+    spec = AlignmentRunSpec.model_validate(made["spec"])
+    origin = Location.model_validate({"uri": "s3://outputs/questions/", "storage": samples.STORAGE})
+    return tasks.align(META, spec, DATASET, origin, "")
+
+
+def test_what_endpoints_are_asked_is_work_and_how_is_not() -> None:
+    plan = judged(JUDGE | {"maxNewTokens": 400})
+    task = plan.task
+    assert task.inputs["reward"] == EndpointInput(
+        base_url="https://rank.example.com/v1", model="large-1"
+    )
+    assert task.inputs["judge"] == EndpointInput(
+        base_url="https://judge.example.com/v1", model="large-2"
+    )
+    assert {name: each.secret for name, each in task.endpoints.items()} == {
+        "reward": "ranker",
+        "judge": "judge",
+    }
+    assert isinstance(task.parameters, DpoParameters)
+    assert task.parameters.reward == RewardParameters(max_new_tokens=16)
+    assert task.parameters.evaluation is not None
+    assert task.parameters.evaluation.judge == RewardParameters(max_new_tokens=400)
+    same = JUDGE | {"maxNewTokens": 400, "secretName": "other", "concurrency": 64}
+    assert judged(same).digest == plan.digest
+    assert judged(JUDGE | {"maxNewTokens": 400, "model": "small"}).digest != plan.digest
+    assert judged(JUDGE).digest != plan.digest
+
+
+def test_the_keys_of_both_are_mounted_and_a_failure_names_both() -> None:
+    plan = judged(JUDGE)
+    settings = Settings(stage_image="stage", cluster="c1")
+    made = jobs.manifest(META, plan.task, plan.digest, Compute(), settings, None, 1)
+    volumes = made["spec"]["template"]["spec"]["volumes"]
+    secrets = {each["secret"]["secretName"] for each in volumes if "secret" in each}
+    assert secrets == {"store", "ranker", "judge"}
+    pods = (Pod("p", "Failed", Outcome.ENDPOINT_RATE_LIMITED, None),)
+    job = failed(stage="dpo", pods=pods, compute="given")
+    step = stages.retried(plan, job, attempts.retry_at(job, "given"), NOW)
+    assert (step.verdict.state, step.verdict.reason) == ("Reconciling", "EndpointRateLimited")
+    for told in ("rank.example.com/v1, model large-1", "Secret judge"):
+        assert told in step.verdict.message

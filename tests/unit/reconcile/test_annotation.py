@@ -42,8 +42,7 @@ def test_what_is_asked_is_an_input_and_how_is_not() -> None:
     asked = EndpointInput(base_url="https://api.example.com/v1", model="large-1")
     assert plan.task.inputs["endpoint"] == asked
     assert "model" not in plan.task.inputs
-    access = plan.task.endpoint
-    assert access is not None
+    access = plan.task.endpoints["endpoint"]
     assert (access.secret, access.concurrency, access.requests_per_minute) == ("annotator", 8, 60)
     assert access.timeout_seconds < access.patience_seconds
 

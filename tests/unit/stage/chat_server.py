@@ -7,6 +7,7 @@ FOLDER holds tls.crt and tls.key.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -29,6 +30,8 @@ HANG_SECONDS = 600
 class Orders:
     """What the next requests meet (`faults`, then `then`), and `odd` instructions whenever asked.
 
+    With a `judge` answers are verdicts: `strict` ones, or that word whatever is asked.
+
     A fault is `answer`, `drop`, `garbage`, `half`, `hang`, `endless`, or a status with, after a
     colon, its Retry-After or Location.
     """
@@ -39,6 +42,7 @@ class Orders:
     replies: dict[str, dict[str, Any]] = field(default_factory=dict)
     delay: float = 0.0
     newer: bool = False
+    judge: str = ""
 
 
 @dataclass
@@ -141,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
             if self.orders.newer and "max_tokens" in body:
                 return self._reply(400, {"error": {"param": "max_tokens"}})
             told = {"content": f"Yes: {instruction}", "finish_reason": "stop"}
+            if self.orders.judge:
+                told["content"] = verdict(self.orders.judge, instruction)
             told |= self.orders.replies.get(instruction, {})
             with self.lock:
                 self.seen.answered[instruction] += 1
@@ -186,6 +192,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def verdict(judge: str, question: str) -> str:
+    """What a judge says, who thinks aloud first; the strict one counts words that are not asked."""
+    if judge != "strict":
+        return judge
+    asked, *answers = re.split(r"\n\n(?:Answer(?: [AB])?:|Which [^\n]*)\n?", question)
+    new = [len(set(answer.split()) - set(asked.split())) for answer in answers[:-1]]
+    if len(new) == 1:
+        return f"New words make a good answer.\n{min(10, 1 + new[0])}/10"
+    word = "TIE" if new[0] == new[1] else "AB"[new[1] > new[0]]
+    return f"I would say so.\n\n**{word}**"
 
 
 def completion(content: str | None, finish_reason: str, **message: Any) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def asking(ground: Ground, base_url: str, count: int, answers: int = 1, **access
     }
     how = {"concurrency": 2, "timeout_seconds": 5, "patience_seconds": 60, "secret": SECRET}
     task = ground.task(parameters, inputs, "outputs")
-    return task.model_copy(update={"endpoint": EndpointAccess.model_validate(how | access)})
+    asked = EndpointAccess.model_validate(how | access)
+    return task.model_copy(update={"endpoints": {"endpoint": asked}})
 
 
 def published(ground: Ground, task: Task) -> list[dict[str, Any]]:

@@ -81,7 +81,8 @@ def test_a_server_killed_in_mid_run_has_answered_every_instruction_once(
     }
     parameters = AnnotateParameters(system_prompt="", max_new_tokens=TOKENS, batch_size=1)
     access = EndpointAccess(concurrency=CONCURRENCY, timeout_seconds=30, patience_seconds=120)
-    task = ground.task(parameters, inputs, "outputs").model_copy(update={"endpoint": access})
+    task = ground.task(parameters, inputs, "outputs")
+    task = task.model_copy(update={"endpoints": {"endpoint": access}})
     log = tmp_path / "server.log"
     with serving(folder, port, log) as process:
         stage = ground.start(task)

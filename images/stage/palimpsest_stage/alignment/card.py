@@ -111,6 +111,7 @@ def _figures(card: Card) -> list[str]:
             f"By the judge the aligned model wins {judge['wins']}, loses {judge['losses']} and "
             f"ties {judge['ties']}: a win rate of {judge['winRate']:.3f}, between "
             f"{judge['low']:.3f} and {judge['high']:.3f} at {judge['confidence']:.0%} confidence.",
+            *_doubts(judge),
             "",
         ]
     checks = card.figures.get("checks")
@@ -134,3 +135,13 @@ def _shares(name: str, both: dict[str, dict[str, float]]) -> str:
         for one in (both["before"], both["after"])
     ]
     return f"| {name} | {' | '.join(cells)} |"
+
+
+def _doubts(judge: dict[str, Any]) -> list[str]:
+    """What a judge left open that was asked in both orders."""
+    if "inconsistent" not in judge:
+        return []
+    return [
+        f"Asked in both orders it contradicted itself on {judge['inconsistent']} prompts, and "
+        f"{judge['unparsable']} of its verdicts could not be read: these are ties."
+    ]

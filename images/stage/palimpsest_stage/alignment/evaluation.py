@@ -4,22 +4,31 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from palimpsest.api.base import faults
 from palimpsest.api.checks import CHECKS, Check
 from palimpsest.api.evaluation import FailedGate, GateReport, Gates
-from palimpsest.api.task import EvaluationParameters, FileInput
+from palimpsest.api.task import (
+    EndpointInput,
+    EvaluationParameters,
+    FileInput,
+    RewardParameters,
+)
 from pydantic import ValidationError
 
 from palimpsest_stage.alignment import rewards
 from palimpsest_stage.alignment.statistics import CONFIDENCE, Duel, Share, duel, share
+from palimpsest_stage.alignment.verdicts import Judged
 from palimpsest_stage.alignment.verifiable import keeps
 from palimpsest_stage.annotate import answer, chat_prompt
 from palimpsest_stage.answers.finish import refuses
 from palimpsest_stage.errors import InputMismatch
 from palimpsest_stage.runtime import Context
+
+if TYPE_CHECKING:
+    from palimpsest_stage.alignment.asked import Asked
 
 ANSWER_BATCH = 16
 
@@ -97,7 +106,7 @@ def examine(
     asked = [one.instruction for one in prompts]
     answers = answer(model, tokenizer, asked, "", parameters.max_new_tokens, ANSWER_BATCH, _quiet)
     scores = None
-    if parameters.judge:
+    if parameters.judge and not _compares(context):
         scores = rewards.load(context, "judge", parameters.judge)(asked, answers)
     nll = [
         likelihood(model, tokenizer, one.instruction, one.answer) for one in prompts if one.answer
@@ -107,6 +116,49 @@ def examine(
         for one, told in zip(prompts, answers, strict=True)
     ]
     return Examined(answers, nll, scores, kept)
+
+
+def reach_judge(
+    context: Context,
+    parameters: EvaluationParameters | None,
+    prompts: list[Prompt],
+    before: Examined,
+) -> None:
+    """Find now, and not after the training, that an endpoint cannot be asked.
+
+    Raises EndpointFailed.
+    """
+    if parameters and parameters.judge and _compares(context):
+        asked = [one.instruction for one in prompts]
+        _asked(context, parameters.judge).reach(asked, before.answers)
+
+
+def judged(
+    context: Context,
+    parameters: EvaluationParameters | None,
+    prompts: list[Prompt],
+    before: Examined,
+    after: Examined,
+) -> Judged | None:
+    """What an endpoint makes of both models' answers; None where none is asked.
+
+    Raises EndpointFailed.
+    """
+    if parameters is None or parameters.judge is None or not _compares(context):
+        return None
+    asked = [one.instruction for one in prompts]
+    return _asked(context, parameters.judge).compare(asked, after.answers, before.answers)
+
+
+def _compares(context: Context) -> bool:
+    return isinstance(context.task.inputs.get("judge"), EndpointInput)
+
+
+def _asked(context: Context, parameters: RewardParameters) -> "Asked":
+    # Only here: what speaks HTTP is of no use to a pod that runs a model.
+    from palimpsest_stage.alignment.asked import Asked  # noqa: PLC0415
+
+    return Asked(context, "judge", parameters, _quiet)
 
 
 @torch.inference_mode()
@@ -177,8 +229,8 @@ def _pair(both: tuple[float, float]) -> dict[str, float]:
     return {"before": both[0], "after": both[1]}
 
 
-def compare(before: Examined, after: Examined) -> Figures | None:
-    """The figures; None where nothing was asked."""
+def compare(before: Examined, after: Examined, by_judge: Judged | None = None) -> Figures | None:
+    """The figures; None where nothing was asked. `by_judge` compared them, if it gave no scores."""
     if not before.answers:
         return None
     both = (before, after)
@@ -188,6 +240,9 @@ def compare(before: Examined, after: Examined) -> Figures | None:
     fought = None
     if before.scores is not None and after.scores is not None:
         fought = duel(after.scores, before.scores)
+    if by_judge is not None:
+        doubts = {"unparsable": by_judge.unparsable, "inconsistent": by_judge.inconsistent}
+        fought = duel(by_judge.scores, [0] * len(by_judge.scores), doubts)
     old, new = Checked.of(before.kept), Checked.of(after.kept)
     checked = (old, new) if old and new else None
     return Figures((words[0], words[1]), (refusals[0], refusals[1]), nll, fought, checked)

@@ -1,6 +1,7 @@
 """Pairs of a better and a worse answer to the same instruction."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,15 +25,22 @@ class Pair:
 
 @dataclass(frozen=True)
 class Ranked:
-    """What rows gave: pairs, and how many gave none for the one reason or the other."""
+    """What rows gave: pairs, and how many gave none for the one reason or the other.
+
+    `unscored` answers got no number.
+    """
 
     pairs: list[Pair]
     ties: int = 0
     without_choice: int = 0
+    unscored: int = 0
 
 
 def rank(rows: list[dict[str, Any]], reward: Reward) -> Ranked:
-    """Of each row's usable answers the best against the worst; ties are dropped."""
+    """Of each row's usable answers the best against the worst; ties are dropped.
+
+    Answers whose reward is no number are left aside.
+    """
     choices = [(row["instruction"], list(dict.fromkeys(usable_answers(row)))) for row in rows]
     some = [(instruction, answers) for instruction, answers in choices if len(answers) > 1]
     scores = iter(
@@ -41,16 +49,21 @@ def rank(rows: list[dict[str, Any]], reward: Reward) -> Ranked:
             [answer for _, answers in some for answer in answers],
         )
     )
-    pairs, ties = [], 0
+    pairs, ties, unscored, without_choice = [], 0, 0, len(choices) - len(some)
     for instruction, answers in some:
-        scored = [(next(scores), answer) for answer in answers]
+        all_scored = [(next(scores), answer) for answer in answers]
+        scored = [one for one in all_scored if not math.isnan(one[0])]
+        unscored += len(all_scored) - len(scored)
+        if len(scored) < 2:
+            without_choice += 1
+            continue
         best, worst = max(scored), min(scored)
         # Not below it, so that no number counts as none.
         if not best[0] - worst[0] > TIE:
             ties += 1
         else:
             pairs.append(Pair(instruction, best[1], worst[1]))
-    return Ranked(pairs, ties, len(choices) - len(some))
+    return Ranked(pairs, ties, without_choice, unscored)
 
 
 def split(pairs: Sequence[Pair], share: Decimal) -> tuple[list[Pair], list[Pair]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from palimpsest.api.task import ArtifactInput, RewardParameters
+from palimpsest.api.task import ArtifactInput, EndpointInput, RewardParameters
 
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.models import best_device
@@ -33,17 +33,26 @@ class Reward(Protocol):
 
 
 def load(context: Context, name: str, parameters: RewardParameters) -> Reward:
-    """The built-in reward, or the input called so. Raises ModelUnsuitable."""
+    """The built-in reward, or the input called so. Raises ModelUnsuitable, EndpointFailed."""
     if parameters.built_in is not None:
         return BuiltInReward(parameters.built_in)
-    if isinstance(context.task.inputs.get(name), ArtifactInput):
+    given = context.task.inputs.get(name)
+    if isinstance(given, EndpointInput):
+        # Only here: what speaks HTTP is of no use to a pod that runs a model.
+        from palimpsest_stage.alignment.asked import Asked  # noqa: PLC0415
+
+        return Asked(context, name, parameters, context.progress).mark
+    if isinstance(given, ArtifactInput):
         return RewardModel(context.artifact(name), TRAINED, parameters.chat_template)
     return RewardModel(context.model(name), FIELDS[name], parameters.chat_template)
 
 
 def named(context: Context, name: str, parameters: RewardParameters) -> str:
     """What a card calls it."""
-    if isinstance(context.task.inputs.get(name), ArtifactInput):
+    given = context.task.inputs.get(name)
+    if isinstance(given, EndpointInput):
+        return f"{given.model} at an endpoint"
+    if isinstance(given, ArtifactInput):
         return "a reward model that the run trained"
     return parameters.built_in or "a reward model"
 

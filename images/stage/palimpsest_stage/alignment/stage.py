@@ -12,6 +12,7 @@ from palimpsest_stage.alignment.card import Card, render
 from palimpsest_stage.chat import check_learning, check_policy
 from palimpsest_stage.lineage import receipts
 from palimpsest_stage.models import load_causal
+from palimpsest_stage.parts import Parts
 from palimpsest_stage.runtime import Context, write_json
 
 
@@ -42,13 +43,15 @@ def align(
     suits = check_policy if isinstance(parameters, RlhfParameters) else check_learning
     suits(tokenizer, "baseModel.chatTemplate")
     before = evaluation.examine(context, measured, prompts, model, tokenizer)
+    evaluation.reach_judge(context, measured, prompts, before)
 
     trained = train(tuning.prepare(model, parameters), tokenizer)
 
     out = context.folder("out")
     tuning.save(trained.model, tokenizer, out, base)
     after = evaluation.examine(context, measured, prompts, trained.model, tokenizer)
-    figures = evaluation.compare(before, after)
+    by_judge = evaluation.judged(context, measured, prompts, before, after)
+    figures = evaluation.compare(before, after, by_judge)
     asked = evaluation.asked(prompts, before, after)
     told = figures.told() if figures else {}
     write_json(out / "evaluation.json", {"prompts": asked, **told})
@@ -73,3 +76,5 @@ def align(
     (out / "README.md").write_text(render(card), encoding="utf-8")
     context.publish({path.name: path for path in out.iterdir() if path.is_file()})
     tuning.checkpoints(context).forget()
+    if context.task.endpoints:
+        Parts(context).forget()

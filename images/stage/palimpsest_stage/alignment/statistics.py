@@ -1,8 +1,8 @@
 """How sure a win rate is."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from palimpsest_stage.alignment.rewards import TIE
@@ -13,7 +13,10 @@ _Z = 1.959964
 
 @dataclass(frozen=True)
 class Duel:
-    """Prompts won, lost and tied; `rate` counts ties half, with its Wilson interval."""
+    """Prompts won, lost and tied; `rate` counts ties half, with its Wilson interval.
+
+    `doubts` are counts of what the judge left open.
+    """
 
     wins: int
     losses: int
@@ -21,6 +24,7 @@ class Duel:
     rate: float
     low: float
     high: float
+    doubts: Mapping[str, int] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """As published."""
@@ -32,6 +36,7 @@ class Duel:
             "low": self.low,
             "high": self.high,
             "confidence": CONFIDENCE,
+            **self.doubts,
         }
 
 
@@ -54,13 +59,15 @@ def share(kept: Sequence[bool]) -> Share:
     return Share(rate, *wilson(rate, len(kept)))
 
 
-def duel(ours: Sequence[float], theirs: Sequence[float]) -> Duel:
+def duel(
+    ours: Sequence[float], theirs: Sequence[float], doubts: Mapping[str, int] | None = None
+) -> Duel:
     """Scores of the same prompts against one another. A score that is no number wins nothing."""
     wins = sum(a - b > TIE for a, b in zip(ours, theirs, strict=True))
     ties = sum(abs(a - b) <= TIE for a, b in zip(ours, theirs, strict=True))
     rate = (wins + ties / 2) / len(ours)
     low, high = wilson(rate, len(ours))
-    return Duel(wins, len(ours) - wins - ties, ties, rate, low, high)
+    return Duel(wins, len(ours) - wins - ties, ties, rate, low, high, doubts or {})
 
 
 def wilson(rate: float, trials: int) -> tuple[float, float]:

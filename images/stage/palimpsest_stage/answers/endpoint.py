@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 from palimpsest.api.outcomes import Outcome
-from palimpsest.api.task import ENDPOINT_KEY, AnnotateParameters, EndpointAccess, EndpointInput
+from palimpsest.api.task import ENDPOINT_KEY, EndpointAccess, EndpointInput
 
 from palimpsest_stage.answers.finish import Finish, finish_of
 from palimpsest_stage.answers.policy import PASSING, retry_after, status_outcome
@@ -43,6 +43,16 @@ class Reply:
 REJECTED = Reply("", Finish.REJECTED)
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How everything is asked; without a temperature for the likeliest tokens."""
+
+    system_prompt: str
+    max_new_tokens: int
+    temperature: str | None = None
+    top_p: str = "1"
+
+
 class Endpoint:
     """Asks for chat completions; to be entered before it is asked."""
 
@@ -50,12 +60,12 @@ class Endpoint:
         self,
         asked: EndpointInput,
         access: EndpointAccess,
-        parameters: AnnotateParameters,
+        manner: Manner,
         credentials: Path,
     ) -> None:
         """`credentials` is where Secrets are mounted. Raises EndpointFailed without the key."""
         self._url = f"{asked.base_url.rstrip('/')}/chat/completions"
-        self._model, self._access, self._parameters = asked.model, access, parameters
+        self._model, self._access, self._manner = asked.model, access, manner
         self._limit = TOKEN_LIMITS[0]
         self._headers = {}
         if access.secret:
@@ -102,7 +112,7 @@ class Endpoint:
         raise EndpointFailed(outcome, f"status {status}")
 
     def _body(self, instruction: str, limit: str) -> dict[str, Any]:
-        asked = self._parameters
+        asked = self._manner
         messages = [{"role": "user", "content": instruction}]
         if asked.system_prompt:
             messages.insert(0, {"role": "system", "content": asked.system_prompt})

@@ -126,6 +126,11 @@ class Answered:
             for index, row in enumerate(rows)
         ]
 
+    def texts(self) -> list[list[str]]:
+        """What was answered, by row. Raises KeyError where an answer is missing."""
+        numbers = range(self._each)
+        return [[self._found[Place(row, n)].text for n in numbers] for row in range(self._rows)]
+
     def report(self, prices: TokenPrices | None) -> dict[str, Any]:
         """What annotation.json says. Counts are of answers."""
         answers = self._found.values()
