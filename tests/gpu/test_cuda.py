@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from embeddings import embed_all
 from palimpsest.api.generator import Lora
 from palimpsest_stage import train
 from palimpsest_stage.decode import decode, greedy, nucleus
@@ -26,7 +27,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from unit.stage.test_decode import ordered
 from unit.stage.test_decode import reference as reference_probabilities
-from unit.stage.test_embed import around, embedded, sentences
+from unit.stage.test_embed import around, sentences
 from unit.stage.test_gradients import error, reference, summed, with_adapters
 from unit.stage.tiny import LAYOUT, examples, tiny_encoder, tiny_model
 from unit.stage.training import parameters
@@ -179,9 +180,9 @@ def test_nucleus_sampling_has_the_distribution_of_a_full_sort() -> None:
 def test_an_embedding_is_the_same_bits_whatever_the_company(tmp_path: Path) -> None:
     embedder = Embedder(tiny_encoder(tmp_path / "encoder"))
     subject = "w1 w2 w3 w4"
-    alone = embedded(embedder, [subject])[0]
+    alone = embed_all(embedder, [subject])[0]
     for company, position in [(sentences(ROWS - 1, 4), ROWS - 1), (sentences(3 * ROWS, 4), 50)]:
         texts = [*company[:position], subject, *company[position:]]
-        assert np.array_equal(embedded(embedder, texts)[position], alone)
-    partition = around(embedded(embedder, sentences(5, 4)))
+        assert np.array_equal(embed_all(embedder, texts)[position], alone)
+    partition = around(embed_all(embedder, sentences(5, 4)))
     assert sum(count_votes(embedder, partition, sentences(45, 4)).values()) == 45

@@ -83,7 +83,7 @@ def check_scoring(tokenizer: Any, field: str) -> None:
         raise ModelUnsuitable(f"{field}: the model has no chat template of its own, give one")
     whole = _render(tokenizer, field, opened=False, answer=_ANSWERS[0])
     if _ASKED not in whole or _ANSWERS[0] not in whole:
-        raise ModelUnsuitable(f"{field}: the chat template leaves out the instruction or the answer")
+        raise ModelUnsuitable(f"{field}: the chat template leaves instruction or answer out")
 
 
 def _render(

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 from palimpsest.api.task import ArtifactInput, EndpointInput, RewardParameters
 
+from palimpsest_stage.chat import check_scoring
 from palimpsest_stage.errors import ModelUnsuitable
-from palimpsest_stage.models import best_device
+from palimpsest_stage.models import best_device, check_vocabulary
 from palimpsest_stage.runtime import Context
 
 # Where in a spec the model of an input is named.
@@ -128,8 +129,12 @@ class RewardModel:
         if loaded["missing_keys"]:
             missing = ", ".join(sorted(loaded["missing_keys"]))
             raise ModelUnsuitable(f"{field}: its files lack {missing}")
+        check_vocabulary(model, self._tokenizer)
         if chat_template is not None:
             self._tokenizer.chat_template = chat_template
+        # Without one it is shown a pair of texts.
+        if self._tokenizer.chat_template is not None:
+            check_scoring(self._tokenizer, field)
         self._model = model.to(best_device()).eval().requires_grad_(False)
         # Without a token that both take for padding, one at a time.
         pad = self._tokenizer.pad_token_id
