@@ -40,18 +40,20 @@ demo: $(if $(KUBECONFIG),,ground) venv ## Run the whole pipeline on a real clust
 	@RLHF=$(RLHF) $(PYTHON) -m demo
 
 .PHONY: lint
-lint: venv ## Style, types, import contracts, the chart, the generated CRDs.
+lint: venv ## Style, types, import contracts, the generated CRDs and pages.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy operator images/stage tests
 	$(BIN)/lint-imports
 	$(PYTHON) -m palimpsest.api.crd build/crds && diff -r build/crds crds
+	$(PYTHON) -m palimpsest.telemetry.reference build/metrics.md && diff build/metrics.md docs/metrics.md
 
 .PHONY: crds
-crds: venv ## Generate crds/, the chart's copy and docs/api.md from the API models.
+crds: venv ## Generate crds/, the chart's copy, docs/api.md and docs/metrics.md from the code.
 	$(PYTHON) -m palimpsest.api.crd crds
 	$(PYTHON) -m palimpsest.api.crd charts/palimpsest/files/crds
 	$(PYTHON) -m palimpsest.api.reference docs/api.md
+	$(PYTHON) -m palimpsest.telemetry.reference docs/metrics.md
 
 .PHONY: test
 test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.

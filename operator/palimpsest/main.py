@@ -16,6 +16,7 @@ from kubernetes.client import ApiClient
 from kubernetes.config import load_config as load_kubeconfig
 
 from palimpsest.api import GROUP, VERSION
+from palimpsest.api.budget import PrivacyBudget
 from palimpsest.api.config import CONFIG_VARIABLE, DEFAULT_CONFIG, OperatorConfig, load_config
 from palimpsest.api.crd import RESOURCES
 from palimpsest.receipts.keys import load_signer
@@ -29,7 +30,8 @@ from palimpsest.reconcile.adapter.stores import Stores
 from palimpsest.reconcile.adapter.workqueue import WorkQueue
 from palimpsest.reconcile.jobs import LABEL_KIND, LABEL_NAME, LABEL_NAMESPACE
 from palimpsest.reconcile.observed import Settings
-from palimpsest.telemetry import logs, metrics
+from palimpsest.telemetry import budgets, logs, resources, serving, workers
+from palimpsest.telemetry.resources import Object
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ async def _operate(config: OperatorConfig, receipt_keys: Path, cluster: Cluster)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    metrics.serve(METRICS_PORT)
+    serving.serve(METRICS_PORT, "operator")
     probes = await _serve_probes()
     identity = os.environ.get("POD_NAME") or os.uname().nodename
     lease = Lease(cluster.coordination(), config.lease.namespace, identity)
@@ -102,7 +104,7 @@ async def _reconcile(
     controller = Controller(
         cluster, stores, Ledgers(stores, name), receipts, settings, wake=queue.add
     )
-    metrics.observe_queue(queue.__len__)
+    workers.observe_queue(queue.threads, queue.__len__, queue.longest)
     queue.start(controller.reconcile)
     relister = threading.Thread(
         target=_relist,
@@ -213,14 +215,25 @@ def _relist(
             log.warning("receipt keys not published", extra={"error": type(error).__name__})
         for resource in RESOURCES:
             try:
+                # What is gone is looked at once more: its series end then.
+                known = {each for each in _known() if each.kind == resource.kind}
                 for item in cluster.resources(resource.kind):
                     namespace = (
                         "" if resource.kind in CLUSTER_SCOPED else item["metadata"]["namespace"]
                     )
                     queue.add(Key(resource.kind, namespace, item["metadata"]["name"]))
+                    known.discard(Object(resource.kind, namespace, item["metadata"]["name"]))
+                for each in known:
+                    queue.add(Key(*each))
             except Exception as error:
                 log.warning("relist failed", extra={"error": type(error).__name__})
         pause.wait(RELIST_SECONDS)
+
+
+def _known() -> list[Object]:
+    """What has series."""
+    paying = (Object(PrivacyBudget.kind, "", name) for name in budgets.known())
+    return [*resources.known(), *paying]
 
 
 def _cluster_id(cluster: Cluster) -> str:

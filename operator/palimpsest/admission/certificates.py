@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from palimpsest.telemetry import metrics
+from palimpsest.telemetry import admission
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,6 @@ class Certificates:
             )
             return False
         self._loaded = digest
-        metrics.observe_certificate("leaf", expires.timestamp())
+        admission.observe_certificate("leaf", expires.timestamp())
         log.info("certificate loaded", extra={"directory": str(self._directory)})
         return True

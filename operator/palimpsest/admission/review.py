@@ -15,6 +15,7 @@ from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
 from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
 from palimpsest.api.endpoints import ChatEndpoint
 from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
+from palimpsest.api.refusals import Refusal
 from palimpsest.privacy import audits
 from palimpsest.privacy.calibration import MIN_EPSILON
 from palimpsest.privacy.clusters import clusters_of, clusters_within, noise_variation
@@ -65,10 +66,15 @@ class Decision:
     allowed: bool
     message: str = ""
     warnings: tuple[str, ...] = ()
+    reason: Refusal | None = None
 
 
 class RefusedError(Exception):
     """The request is denied; the text names the field and the remedy."""
+
+    def __init__(self, reason: Refusal, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
@@ -109,7 +115,7 @@ def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
             case _:
                 warnings = []
     except RefusedError as refused:
-        return Decision(False, str(refused))
+        return Decision(False, str(refused), reason=refused.reason)
     return Decision(True, warnings=tuple(warnings))
 
 
@@ -122,7 +128,7 @@ def _spec(model: type[_Spec], manifest: Mapping[str, Any]) -> _Spec:
     try:
         return model.model_validate(manifest.get("spec"))
     except ValidationError as error:
-        raise RefusedError(faults(error, "spec")) from error
+        raise RefusedError(Refusal.SPEC_INVALID, faults(error, "spec")) from error
 
 
 def _confirmed(budget: Mapping[str, Any]) -> None:
@@ -130,9 +136,10 @@ def _confirmed(budget: Mapping[str, Any]) -> None:
     if (metadata.get("annotations") or {}).get(CONFIRM_DELETE) != "true":
         name = metadata["name"]
         raise RefusedError(
+            Refusal.NOT_CONFIRMED,
             f'PrivacyBudget "{name}" is not deleted without its custodian\'s word; what is spent '
             "stays spent in the journal either way. To confirm: "
-            f"kubectl annotate privacybudget {name} {CONFIRM_DELETE}=true"
+            f"kubectl annotate privacybudget {name} {CONFIRM_DELETE}=true",
         )
 
 
@@ -140,31 +147,37 @@ def _budget(spec: PrivacyBudgetSpec, old: PrivacyBudgetSpec | None) -> list[str]
     limit = limit_of(spec)
     if limit.delta * spec.dataset.records >= 1:
         raise RefusedError(
+            Refusal.LIMIT_INVALID,
             f"spec.limit.delta: {spec.limit.delta} must be below 1/records, here "
-            f"1/{spec.dataset.records}"
+            f"1/{spec.dataset.records}",
         )
     if old is not None and limit.epsilon > limit_of(old).epsilon:
         raise RefusedError(
+            Refusal.LIMIT_RAISED,
             f"spec.limit.epsilon: {spec.limit.epsilon} is above {old.limit.epsilon}; it may only "
-            "be lowered"
+            "be lowered",
         )
     private = _canonical("spec.dataset.uri", spec.dataset.uri)
     releases = _canonical("spec.releases.uri", spec.releases.uri)
     if private.startswith(releases) or releases.startswith(private):
         raise RefusedError(
+            Refusal.PLACES_OVERLAP,
             "spec.releases.uri: must not overlap spec.dataset.uri; releases leave custody, "
-            "private data never does"
+            "private data never does",
         )
     if spec.custodian.namespace in spec.allowed_namespaces.names:
         raise RefusedError(
+            Refusal.PLACES_OVERLAP,
             f"spec.allowedNamespaces.names: {spec.custodian.namespace} is the custodian's "
-            "namespace and cannot be a tenant's too"
+            "namespace and cannot be a tenant's too",
         )
     try:
         choose_order(planned_mechanisms(spec), limit)
     except ValueError as error:
         field = "spec.plan" if spec.plan else "spec.limit"
-        raise RefusedError(f"{field}: no gate can be opened: {error}") from error
+        raise RefusedError(
+            Refusal.LIMIT_INVALID, f"{field}: no gate can be opened: {error}"
+        ) from error
     return _weak("spec.limit.epsilon", limit.epsilon)
 
 
@@ -174,33 +187,43 @@ def _generator(
     epsilon = Decimal(spec.privacy.epsilon)
     if epsilon < MIN_EPSILON:
         raise RefusedError(
+            Refusal.CANNOT_BE_PRICED,
             f"spec.privacy.epsilon: {spec.privacy.epsilon} is below {MIN_EPSILON}, the least that "
-            "a training may ask for"
+            "a training may ask for",
         )
     warnings = _weak("spec.privacy.epsilon", epsilon)
     budget = cluster.budget(spec.budget_ref.name)
     if budget is None:
         return [*warnings, _held("spec.budgetRef.name", "PrivacyBudget", spec.budget_ref.name)]
     _tenant(budget, namespace, cluster)
-    _refuse(model_refusal(budget.spec, budget.name, "spec.baseModel", spec.base_model))
-    _refuse(placement_refusal(budget.spec.custodian.compute, spec.compute, "spec.compute"))
+    _refuse(
+        Refusal.MODEL_NOT_ALLOWED,
+        model_refusal(budget.spec, budget.name, "spec.baseModel", spec.base_model),
+    )
+    _refuse(
+        Refusal.PLACEMENT_NOT_ALLOWED,
+        placement_refusal(budget.spec.custodian.compute, spec.compute, "spec.compute"),
+    )
     batch, records = spec.training.expected_batch_size, budget.spec.dataset.records
     if batch > records:
         raise RefusedError(
+            Refusal.CANNOT_BE_PRICED,
             f"spec.training.expectedBatchSize: {batch} is more than the {records} records that "
-            f'PrivacyBudget "{budget.name}" declares'
+            f'PrivacyBudget "{budget.name}" declares',
         )
     try:
         training = price_training(spec, budget.spec)
     except ValueError as error:
-        raise RefusedError(f"spec.privacy.{error}") from error
+        raise RefusedError(Refusal.CANNOT_BE_PRICED, f"spec.privacy.{error}") from error
     warnings += _unprovable(spec, budget.spec)
     warnings += _drowned(batch, spec.training.steps_over(records), float(training.noiseMultiplier))
     gate = gate_of(budget)
     if gate is None or holds_charge(budget, PrivateGenerator.kind, namespace, name):
         return warnings
     if not gate.fits(training):
-        raise RefusedError(training_misfit(gate, training, spec.privacy.epsilon))
+        raise RefusedError(
+            Refusal.BUDGET_EXCEEDED, training_misfit(gate, training, spec.privacy.epsilon)
+        )
     if not gate.fits(training, _USUAL_HISTOGRAM):
         warnings.append(
             "spec.privacy.epsilon: this training leaves no room for the histogram of a "
@@ -213,7 +236,10 @@ def _moved(spec: PrivateGeneratorSpec, cluster: Cluster) -> None:
     """Of an update all but the placement is immutable, or harmless."""
     budget = cluster.budget(spec.budget_ref.name)
     if budget is not None:
-        _refuse(placement_refusal(budget.spec.custodian.compute, spec.compute, "spec.compute"))
+        _refuse(
+            Refusal.PLACEMENT_NOT_ALLOWED,
+            placement_refusal(budget.spec.custodian.compute, spec.compute, "spec.compute"),
+        )
 
 
 def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Cluster) -> list[str]:
@@ -228,17 +254,25 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
     if resampling is None:
         return []
     embedder = resampling.embedder
-    _refuse(model_refusal(budget.spec, budget.name, "spec.resampling.embedder", embedder))
+    _refuse(
+        Refusal.MODEL_NOT_ALLOWED,
+        model_refusal(budget.spec, budget.name, "spec.resampling.embedder", embedder),
+    )
     custody, field = spec.compute.custody(), spec.compute.custody_field
-    _refuse(placement_refusal(budget.spec.custodian.compute, custody, field))
+    _refuse(
+        Refusal.PLACEMENT_NOT_ALLOWED,
+        placement_refusal(budget.spec.custodian.compute, custody, field),
+    )
     try:
         histogram = price_histogram(resampling)
     except ValueError as error:
-        raise RefusedError(f"spec.resampling.noiseMultiplier: {error}") from error
+        raise RefusedError(
+            Refusal.CANNOT_BE_PRICED, f"spec.resampling.noiseMultiplier: {error}"
+        ) from error
     gate = gate_of(budget)
     known = holds_charge(budget, SyntheticDataset.kind, namespace, name)
     if gate is not None and not known and not gate.fits(histogram):
-        raise RefusedError(histogram_misfit(gate, histogram))
+        raise RefusedError(Refusal.BUDGET_EXCEEDED, histogram_misfit(gate, histogram))
     records = budget.spec.dataset.records
     clusters = clusters_of(resampling, spec.sampling.count, records)
     variation = noise_variation(clusters, histogram.noise, records)
@@ -268,7 +302,7 @@ def _alignment(spec: AlignmentRunSpec, namespace: str, cluster: Cluster) -> list
         files["spec.reward.trained.preferences.uri"] = spec.reward.trained.preferences.uri
     private = canonical_prefix(budget.spec.dataset.uri)
     for field, uri in files.items():
-        _refuse(public_file_refusal(private, budget.name, field, uri))
+        _refuse(Refusal.FILE_IS_PRIVATE, public_file_refusal(private, budget.name, field, uri))
     return []
 
 
@@ -284,19 +318,22 @@ def _open_key(field: str, endpoint: ChatEndpoint | None) -> list[str]:
 def _tenant(budget: Budget, namespace: str, cluster: Cluster) -> None:
     selects = budget.spec.allowed_namespaces.selector is not None
     labels = cluster.labels(namespace) if selects else {}
-    _refuse(namespace_refusal(budget.spec, budget.name, namespace, labels))
+    _refuse(
+        Refusal.NAMESPACE_NOT_ALLOWED,
+        namespace_refusal(budget.spec, budget.name, namespace, labels),
+    )
 
 
-def _refuse(message: str) -> None:
+def _refuse(reason: Refusal, message: str) -> None:
     if message:
-        raise RefusedError(message)
+        raise RefusedError(reason, message)
 
 
 def _canonical(field: str, uri: str) -> str:
     try:
         return canonical_prefix(uri)
     except ValueError as error:
-        raise RefusedError(f"{field}: {error}") from error
+        raise RefusedError(Refusal.SPEC_INVALID, f"{field}: {error}") from error
 
 
 def _drowned(batch: int, steps: int, noise_multiplier: float) -> list[str]:
@@ -318,8 +355,9 @@ def _unprovable(spec: PrivateGeneratorSpec, budget: PrivacyBudgetSpec) -> list[s
         return []
     if spec.audit is not None and spec.audit.required:
         raise RefusedError(
+            Refusal.AUDIT_POWERLESS,
             f"spec.audit.canaries: {powerless}, or set spec.audit.required to false to train "
-            "without a test of the claim"
+            "without a test of the claim",
         )
     return [f"spec.audit.canaries: {powerless}"]
 

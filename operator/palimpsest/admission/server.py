@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from palimpsest.api.crd import RESOURCES
-from palimpsest.telemetry import metrics
+from palimpsest.telemetry import admission, serving
+from palimpsest.telemetry.catalogue import KINDS
 
 from .certificates import Certificates
 from .cluster import ApiCluster
@@ -20,8 +20,6 @@ from .review import Decision, review
 log = logging.getLogger(__name__)
 
 RELOAD_SECONDS = 2.0
-KINDS = frozenset(resource.kind for resource in RESOURCES)
-OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
 # An AdmissionReview carries the object twice; etcd holds 1.5 MiB of it at most.
 MAX_BODY = 4 * 1024 * 1024
 FAILED = Decision(
@@ -46,16 +44,16 @@ def decide(body: Any, cluster: ApiCluster) -> dict[str, Any]:
     request = body.get("request") if isinstance(body, dict) else None
     request = request if isinstance(request, dict) else {}
     kind, operation = _labels(request)
-    with metrics.admission(kind, operation) as count:
+    with admission.decision(kind, operation) as count:
         try:
             decision = review(request, cluster)
-            count("allowed" if decision.allowed else "denied")
+            count("allowed" if decision.allowed else "denied", decision.reason)
         except Exception as error:
             # Its text may repeat the object; the type is enough to find the cause.
             log.error("review failed", extra={"kind": kind, "error": type(error).__name__})
             log.debug("review failed", exc_info=error)
             decision = FAILED
-            count("failed")
+            count("failed", None)
     response: dict[str, Any] = {
         "uid": str(request.get("uid") or ""),
         "allowed": decision.allowed,
@@ -72,8 +70,8 @@ def _labels(request: dict[str, Any]) -> tuple[str, str]:
     kind, operation = request.get("kind"), request.get("operation")
     name = kind.get("kind") if isinstance(kind, dict) else None
     return (
-        name if name in KINDS else "other",
-        operation if operation in OPERATIONS else "OTHER",
+        name if name in KINDS else admission.OTHER_KIND,
+        operation if operation in admission.OPERATIONS else admission.OTHER_OPERATION,
     )
 
 
@@ -101,7 +99,7 @@ async def serve(options: Options, cluster: ApiCluster) -> None:
         ),
         await _listen(_probes(certificates, cluster), options.host, options.probes_port, None),
     ]
-    metrics.serve(options.metrics_port)
+    serving.serve(options.metrics_port, "admission")
     log.info("admission serves", extra={"port": options.port})
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -57,6 +57,16 @@ class EntryStore(Protocol):
         """Create the object; False if it exists. Raises StoreUnavailable if unknown."""
 
 
+class Watcher:
+    """Is told what a journal meets; nothing depends on it."""
+
+    def entry(self, body: Body, state: LedgerState) -> None:
+        """An entry was read, or written by us; `state` is that after it."""
+
+    def conflict(self) -> None:
+        """Another writer took the sequence number first."""
+
+
 def utcnow() -> datetime:
     """Now, in UTC."""
     return datetime.now(UTC)
@@ -66,10 +76,14 @@ class Journal:
     """One data set's journal. Not safe for threads: a reader has one position."""
 
     def __init__(
-        self, store: EntryStore, data_uri: str, clock: Callable[[], datetime] = utcnow
+        self,
+        store: EntryStore,
+        data_uri: str,
+        clock: Callable[[], datetime] = utcnow,
+        watcher: Watcher | None = None,
     ) -> None:
         """Raises ValueError for a URI that names no one prefix."""
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._watcher = store, clock, watcher or Watcher()
         self.uri = canonical_prefix(data_uri)
         self.location = location(self.uri)
         self.state = LedgerState()
@@ -252,6 +266,7 @@ class Journal:
             if self._put(self._entry(entry.sequence), data):
                 self._take(data)
                 return self.state
+            self._watcher.conflict()
         raise StoreUnavailable(f"{self.location}: {ATTEMPTS} writers in a row were faster")
 
     def _put(self, uri: str, data: bytes) -> bool:
@@ -281,6 +296,7 @@ class Journal:
             raise JournalTampered(f"{self.location}: holds the journal of other data")
         self.state = state
         self._digests.append(entry_digest)
+        self._watcher.entry(entry.body, state)
 
     def _length(self) -> str:
         return f"ends with entry {len(self._digests) - 1}" if self._digests else "is empty"

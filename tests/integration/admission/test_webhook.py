@@ -87,7 +87,7 @@ def test_decisions_are_counted_without_names(world: World) -> None:
     world.create(samples.budget(world.name("counted")), "--dry-run=server")
     _, text = fetch(f"http://127.0.0.1:{world.server.metrics}/metrics")
     line = 'palimpsest_admission_decisions_total{kind="PrivacyBudget",operation="CREATE",outcome='
-    assert line + '"allowed"}' in text
+    assert line + '"allowed",reason="Allowed"}' in text
     assert world.mark not in text
 
 

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import yaml
 from cluster.fixtures import ControlPlane, ObjectStore, free_ports
@@ -33,6 +34,8 @@ from palimpsest.api.task import (
 )
 from palimpsest.ledger.journal import Journal
 from palimpsest.storage import AccessKeys, S3Store, StoreConfig
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from securesystemslib.signer import CryptoSigner
 
 CRDS = Path(__file__).parents[3] / "crds"
@@ -167,6 +170,12 @@ class World:
                 raise AssertionError(f"not within {seconds} s: {what}\n{log}")
             time.sleep(0.2)
         return found
+
+    def samples(self) -> list[Sample]:
+        """All series that the operator shows now, as Prometheus reads them."""
+        with urlopen(f"http://127.0.0.1:{self.metrics}/metrics") as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        return [sample for family in families for sample in family.samples]
 
     def summary(self, kind: str, name: str) -> str:
         """The reason of Ready, as the printer column shows it."""

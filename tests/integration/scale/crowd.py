@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from kubernetes.client import CustomObjectsApi
 from kubernetes.config import new_client_from_config
 from palimpsest.reconcile.adapter.lease import NAME, RENEW_SECONDS
 from processes import memory
-from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 GROUP, VERSION = "palimpsest.dev", "v1alpha1"
@@ -167,16 +165,13 @@ class Crowd:
 
     def _sum(self, name: str) -> float:
         """Over all labels of one of the operator's metrics."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.world.metrics}/metrics") as answer:
-            families = _families(answer.read().decode())
-        return sum(
-            sample.value for family in families for sample in family.samples if sample.name == name
-        )
+        return sum(sample.value for sample in self.world.samples() if sample.name == name)
 
     def _writes(self) -> Counter[str]:
         """How often the API server was asked to write so far, by whomever, by resource."""
         found: Counter[str] = Counter()
-        for family in _families(self.world.plane.kubectl("get", "--raw", "/metrics")):
+        told = self.world.plane.kubectl("get", "--raw", "/metrics")
+        for family in text_string_to_metric_families(told):
             for sample in family.samples:
                 labels = sample.labels
                 if sample.name == "apiserver_request_total" and labels["verb"] in WRITES:
@@ -227,7 +222,3 @@ def gathered(plane: ControlPlane, store: ObjectStore, folder: Path) -> Iterator[
         yield made
     finally:
         world.kill()
-
-
-def _families(text: str) -> Iterable[Metric]:
-    return text_string_to_metric_families(text)

@@ -12,6 +12,7 @@ from palimpsest.admission.review import Decision, review
 from palimpsest.api.budget import PrivacyBudgetSpec, PrivacyBudgetStatus
 from palimpsest.api.dataset import SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGeneratorSpec
+from palimpsest.api.refusals import Refusal
 from palimpsest.privacy.gate import choose_order, renyi_cost, rho
 from palimpsest.privacy.pricing import limit_of, planned_mechanisms, price_training
 
@@ -446,3 +447,30 @@ def test_an_audit_that_is_not_required_is_admitted_with_a_warning() -> None:
     assert decision.allowed
     (warning,) = decision.warnings
     assert warning.startswith("spec.audit.canaries: 50 canaries cannot refute epsilon 4")
+
+
+def test_each_denial_has_its_reason_and_each_reason_its_denial() -> None:
+    change, made, old = samples.changed, samples.generator, samples.budget()
+    private = next(iter(cluster().budgets.values())).spec.dataset.uri
+    among = {"prompts": f"{private}x.jsonl", "digest": samples.DIGEST}
+    denials = {
+        Refusal.SPEC_INVALID: ask(change(made(), "spec.training.steps", "many"), cluster()),
+        Refusal.NOT_CONFIRMED: ask(old, Known(), "DELETE"),
+        Refusal.LIMIT_INVALID: ask(change(old, "spec.limit.delta", "0.1"), Known()),
+        Refusal.LIMIT_RAISED: ask(change(old, "spec.limit.epsilon", "9"), Known(), "UPDATE", old),
+        Refusal.PLACES_OVERLAP: ask(change(old, "spec.releases.uri", f"{private}o/"), Known()),
+        Refusal.NAMESPACE_NOT_ALLOWED: ask(change(made(), "metadata.namespace", "x"), cluster()),
+        Refusal.MODEL_NOT_ALLOWED: ask(
+            change(made(), "spec.baseModel.uri", "s3://models/other/"), cluster()
+        ),
+        Refusal.PLACEMENT_NOT_ALLOWED: ask(
+            made(compute={"nodeSelector": {"zone": "far"}}), cluster()
+        ),
+        Refusal.CANNOT_BE_PRICED: ask(change(made(), "spec.privacy.epsilon", "0.29"), cluster()),
+        Refusal.BUDGET_EXCEEDED: ask(made(), cluster(left="0.1000")),
+        Refusal.AUDIT_POWERLESS: ask(made(audit={"canaries": 50}), cluster()),
+        Refusal.FILE_IS_PRIVATE: ask(samples.alignment(evaluation=among), cluster()),
+    }
+    assert {reason: denial.reason for reason, denial in denials.items()} == {
+        reason: reason for reason in Refusal
+    }

@@ -34,7 +34,7 @@ from palimpsest.certificates.rotation import (
     watch,
 )
 from palimpsest.reconcile.adapter.cluster import Cluster, ConflictError
-from palimpsest.telemetry import metrics
+from palimpsest.telemetry import admission
 
 log = logging.getLogger(__name__)
 
@@ -193,4 +193,4 @@ def _decoded(text: str) -> bytes:
 
 def _measure(observed: Observed) -> None:
     for name, found in (("ca", observed.authority), ("leaf", observed.leaf)):
-        metrics.observe_certificate(name, found.expires.timestamp() if found else None)
+        admission.observe_certificate(name, found.expires.timestamp() if found else None)

@@ -16,13 +16,14 @@ from palimpsest.api.generator import PrivateGenerator
 from palimpsest.ledger.errors import Denied, LedgerError
 from palimpsest.ledger.state import LedgerState
 from palimpsest.receipts import KeyUnusable, ReceiptInvalid
-from palimpsest.reconcile import alignment, budget, conditions, dataset, generator
+from palimpsest.reconcile import alignment, budget, conditions, dataset, generator, measures
 from palimpsest.reconcile.adapter import events
 from palimpsest.reconcile.adapter.cluster import Cluster, ConflictError
 from palimpsest.reconcile.adapter.ledgers import Ledgers
 from palimpsest.reconcile.adapter.receipts import Receipts
 from palimpsest.reconcile.adapter.resources import parse
 from palimpsest.reconcile.adapter.stores import Stores
+from palimpsest.reconcile.jobs import LABEL_STAGE
 from palimpsest.reconcile.observed import (
     BudgetView,
     Custody,
@@ -52,7 +53,7 @@ from palimpsest.reconcile.plan import (
 from palimpsest.reconcile.policies import blockage
 from palimpsest.reconcile.policies.deletion import ABANDON
 from palimpsest.storage import StoreError
-from palimpsest.telemetry import metrics
+from palimpsest.telemetry import budgets, resources, stages, workers
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,15 @@ class Key:
 
 
 Decide = Callable[[BudgetView | None, Objects, datetime], Plan]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What to ask for a plan, who pays, and the Jobs that were seen."""
+
+    decide: Decide
+    paying: BudgetView | None = None
+    jobs: tuple[Job, ...] = ()
 
 
 class Wake(Protocol):
@@ -105,21 +115,28 @@ class Controller:
 
     def reconcile(self, key: Key) -> float | None:
         """One pass; returns seconds until the next one is due, or None."""
-        with metrics.reconcile(key.kind):
-            current = self._cluster.resource(key.kind, key.namespace, key.name)
-            if current is None:
-                if key.kind == PrivacyBudget.kind:
-                    metrics.forget_budget(key.name)
-                self._wake_dependents(key)
-                return None
-            meta = _meta(key.kind, current)
-            try:
-                return self._pass(meta, current)
-            except ConflictError:
-                return SOON
+        with workers.reconcile(key.kind) as told:
+            delay = self._once(key)
+            told("success" if delay is None else "requeue_after" if delay > SOON else "requeue")
+            return delay
+
+    def _once(self, key: Key) -> float | None:
+        current = self._cluster.resource(key.kind, key.namespace, key.name)
+        if current is None:
+            resources.forget(resources.Object(key.kind, key.namespace, key.name))
+            if key.kind == PrivacyBudget.kind:
+                budgets.forget(key.name)
+            self._wake_dependents(key)
+            return None
+        meta = _meta(key.kind, current)
+        try:
+            return self._pass(meta, current)
+        except ConflictError:
+            return SOON
 
     def _pass(self, meta: Meta, current: dict[str, Any]) -> float | None:
-        decide, paying = self._observe(meta, current)
+        seen = self._observe(meta, current)
+        decide, paying = seen.decide, seen.paying
         plan = self._decide(decide, paying)
         held = self._held(meta, current, plan)
         if held is None:
@@ -132,48 +149,53 @@ class Controller:
             plan = self._decide(decide, paying)
             if plan.ledger or plan.witnesses:
                 return AT_ONCE
-        return self._execute(meta, held, plan, paying, acted=charged is not None)
+        return self._execute(meta, held, plan, replace(seen, paying=paying), charged is not None)
 
-    def _observe(self, meta: Meta, current: dict[str, Any]) -> tuple[Decide, BudgetView | None]:
+    def _observe(self, meta: Meta, current: dict[str, Any]) -> Observation:
         """What the pure function is asked of, but for the journal's state; and who pays."""
         if meta.kind == PrivacyBudget.kind:
             view = self._budget_of(current)
-            return (
-                lambda _, objects, now: budget.reconcile(ObservedBudget(view, objects), now)
-            ), view
+            return Observation(
+                lambda _, objects, now: budget.reconcile(ObservedBudget(view, objects), now), view
+            )
         if meta.kind == PrivateGenerator.kind:
             resource = parse(PrivateGenerator, current)
             paying = self._budget(resource.spec.budget_ref.name, meta.namespace)
             jobs = self._jobs(meta, paying, own=False)
             keys = self._receipts.keys()
-            return (
+            return Observation(
                 lambda payer, objects, now: generator.reconcile(
                     ObservedGenerator(meta, resource, payer, jobs, objects, self._settings, keys),
                     now,
-                )
-            ), paying
+                ),
+                paying,
+                jobs,
+            )
         if meta.kind == SyntheticDataset.kind:
             synthetic = parse(SyntheticDataset, current)
             source = self._generator(meta.namespace, synthetic.spec.generator_ref.name)
             paying = self._payer(synthetic, source, meta.namespace)
             children = self._jobs(meta, paying, own=True)
             known = self._receipts.keys()
-            return (
+            return Observation(
                 lambda payer, objects, now: dataset.reconcile(
                     ObservedDataset(
                         meta, synthetic, source, payer, children, objects, self._settings, known
                     ),
                     now,
-                )
-            ), paying
+                ),
+                paying,
+                children,
+            )
         run = parse(AlignmentRun, current)
         data = self._dataset(meta.namespace, run.spec.dataset_ref.name)
         own = self._jobs(meta, None, own=True)
-        return (
+        return Observation(
             lambda _, objects, now: alignment.reconcile(
                 ObservedAlignment(meta, run, data, own, objects, self._settings), now
-            )
-        ), None
+            ),
+            jobs=own,
+        )
 
     def _decide(self, decide: Decide, paying: BudgetView | None) -> Plan:
         """Call the pure function, answering its questions until it has a plan."""
@@ -190,7 +212,7 @@ class Controller:
         meta: Meta,
         current: dict[str, Any],
         plan: Plan,
-        paying: BudgetView | None,
+        seen: Observation,
         acted: bool,
     ) -> float | None:
         for relay in plan.relays:
@@ -206,11 +228,12 @@ class Controller:
             self._cluster.write_status(meta.kind, current, status)
             # Afterwards: what is woken reads it.
             self._announce(meta, current, status)
+        _measure(meta, current, status, seen.jobs)
         if refused:
             return REFUSED_SECONDS
         for receipt in plan.receipts:
             # After the status: the accountants take their time, and it says what goes on.
-            self._sign(meta, paying, receipt)
+            self._sign(meta, seen.paying, receipt)
             acted = True
         if not plan.finalizer and FINALIZER in meta.finalizers:
             fresh = self._cluster.resource(meta.kind, meta.namespace, meta.name)
@@ -280,6 +303,7 @@ class Controller:
             if isinstance(child, CreateService):
                 self._cluster.create_service(child.manifest)
             elif self._cluster.create_job(child.manifest):
+                stages.attempted(child.manifest["metadata"]["labels"][LABEL_STAGE])
                 events.record(self._cluster, meta, False, "JobCreated", f"Created Job {name}.")
         except ApiException as error:
             if error.status not in (403, 422):
@@ -333,11 +357,9 @@ class Controller:
         state = self._ledgers.state(resource)
         name = current["metadata"]["name"]
         if isinstance(state, LedgerState) or state.unsound:
-            metrics.observe_ledger(name, isinstance(state, LedgerState))
+            budgets.observe_ledger(name, isinstance(state, LedgerState))
         if isinstance(state, LedgerState) and state.is_open:
-            metrics.observe_budget(
-                name, state.committed / state.limit_units, state.reserved / state.limit_units
-            )
+            budgets.observe(name, measures.spending(state))
         return BudgetView(
             meta=_meta(PrivacyBudget.kind, current),
             budget=resource,
@@ -394,6 +416,22 @@ class Controller:
             if not (own and custody == meta.namespace):
                 found += self._cluster.jobs(meta, custody)
         return found
+
+
+def _measure(
+    meta: Meta, current: dict[str, Any], status: dict[str, Any] | None, jobs: tuple[Job, ...]
+) -> None:
+    """Where it stands, and which attempts ended: each is told of once, as the status is."""
+    thing = resources.Object(meta.kind, meta.namespace, meta.name)
+    if status is None:
+        resources.observe(thing, "Terminating", {})
+        return
+    resources.observe(thing, measures.standing(status), measures.progress(status))
+    for attempt in measures.ended(current.get("status") or {}, status, jobs):
+        if attempt.reason:
+            stages.failed(attempt.stage, attempt.reason, attempt.seconds)
+        elif attempt.seconds is not None:
+            stages.succeeded(attempt.stage, attempt.seconds)
 
 
 def _meta(kind: str, current: dict[str, Any]) -> Meta:

@@ -9,6 +9,8 @@ from kubernetes.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectM
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from palimpsest.telemetry import workers
+
 log = logging.getLogger(__name__)
 
 DURATION = timedelta(seconds=15)
@@ -30,6 +32,7 @@ class Lease:
         self._identity = identity
         self._stop = threading.Event()
         self._renewed = datetime.now(UTC)
+        workers.lead(NAME, False)
 
     def acquire(self) -> None:
         """Wait until the Lease is ours (returns early when released)."""
@@ -37,6 +40,7 @@ class Lease:
         while not self._stop.is_set():
             try:
                 if self._try():
+                    workers.lead(NAME, True)
                     return
             except UNANSWERED as error:
                 if getattr(error, "status", None) in (401, 403, 404):
@@ -61,6 +65,7 @@ class Lease:
                     held = datetime.now(UTC) - self._renewed < DURATION
                 if not held:
                     log.error("lease lost", extra={"lease": NAME})
+                    workers.lead(NAME, False)
                     lost()
                     return
 
@@ -69,6 +74,7 @@ class Lease:
     def release(self) -> None:
         """Let another replica in at once."""
         self._stop.set()
+        workers.lead(NAME, False)
         try:
             lease = self._read()
             if lease.spec.holder_identity == self._identity:

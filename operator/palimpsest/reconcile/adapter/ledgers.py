@@ -5,17 +5,18 @@ from typing import Literal
 
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec
 from palimpsest.ledger.entries import DataIdentity, LimitBody, Subject
-from palimpsest.ledger.errors import EntryChanged, JournalShortened, LedgerError
+from palimpsest.ledger.errors import Denied, EntryChanged, JournalShortened, LedgerError
 from palimpsest.ledger.journal import Journal
 from palimpsest.ledger.nesting import refuse_below
 from palimpsest.ledger.state import Head, LedgerState
 from palimpsest.privacy.gate import choose_order
 from palimpsest.privacy.pricing import limit_of, planned_mechanisms
+from palimpsest.reconcile.adapter.counting import ChargeCounter
 from palimpsest.reconcile.adapter.stores import Stores, UnknownStoreError
 from palimpsest.reconcile.observed import LedgerTrouble
 from palimpsest.reconcile.plan import Commit, LedgerAction, Open, Release, Reserve
 from palimpsest.storage import AccessDenied, StoreError, canonical_prefix, probe_conditional_writes
-from palimpsest.telemetry import metrics
+from palimpsest.telemetry import budgets
 
 Unsound = Literal[
     "JournalShorterThanStatus",
@@ -103,7 +104,7 @@ class Ledgers:
 
         Raises LedgerError (Denied: does not fit) or StoreError.
         """
-        with self._turn, metrics.ledger_operation(type(action).__name__.lower()):
+        with self._turn, budgets.operation(type(action).__name__.lower(), Denied):
             journal = self._read(budget)
             self._append(journal, budget, action)
             return journal.state
@@ -162,11 +163,13 @@ class Ledgers:
                     self._remembered[key] = journal.state.head
             else:
                 return journal
-        journal = Journal(self._stores.at(key[0]), key[1])
+        counter = ChargeCounter()
+        journal = Journal(self._stores.at(key[0]), key[1], watcher=counter)
         try:
             journal.refresh()
         except LedgerError as error:
             raise UnsoundError("LedgerUnsound", str(error)) from error
+        counter.begin()
         return journal
 
     def _nested(self, endpoint: str, uri: str) -> LedgerTrouble | None:

@@ -1,5 +1,7 @@
 """The operator's own entry to object stores, by endpoint, and what it may do there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from palimpsest.api.config import OperatorConfig, StoreIdentity
@@ -13,15 +15,59 @@ from palimpsest.storage import (
     S3Store,
     StoreConfig,
     StoreError,
+    StoreUnavailable,
     WebIdentity,
     load_keys,
 )
+from palimpsest.telemetry import stores
 
 LARGEST_OBJECT = 64 * 1024 * 1024
 
 
 class UnknownStoreError(StoreError):
     """The chart's values name no identity of the operator's for this endpoint."""
+
+
+class CountingStore(S3Store):
+    """Counts what is asked and what fails; an object that is not there is an answer."""
+
+    def get(self, uri: str) -> bytes:
+        """The whole object."""
+        with _counted("get"):
+            return super().get(uri)
+
+    def put(self, uri: str, data: bytes) -> None:
+        """Write the object whole, over another if there is one."""
+        with _counted("put"):
+            super().put(uri, data)
+
+    def put_if_absent(self, uri: str, data: bytes) -> bool:
+        """Create the object; False when it exists."""
+        with _counted("put_if_absent"):
+            return super().put_if_absent(uri, data)
+
+    def size(self, uri: str) -> int:
+        """Length in bytes."""
+        with _counted("size"):
+            return super().size(uri)
+
+
+@contextmanager
+def _counted(operation: str) -> Iterator[None]:
+    stores.asked(operation)
+    try:
+        yield
+    except NotFound:
+        raise
+    except AccessDenied:
+        stores.failed(operation, "AccessDenied")
+        raise
+    except StoreUnavailable:
+        stores.failed(operation, "Unavailable")
+        raise
+    except StoreError:
+        stores.failed(operation, "Refused")
+        raise
 
 
 def _credentials(identity: StoreIdentity) -> AccessKeys | WebIdentity:
@@ -46,7 +92,7 @@ class Stores:
                     f"the operator has no identity for the store {endpoint}: add it to the "
                     "chart's value stores[]"
                 )
-            self._clients[endpoint] = S3Store(
+            self._clients[endpoint] = CountingStore(
                 StoreConfig(
                     endpoint=identity.endpoint,
                     region=identity.region,

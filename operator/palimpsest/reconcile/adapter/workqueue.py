@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from palimpsest.telemetry import workers
+
 Key = TypeVar("Key", bound=Hashable)
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,9 @@ class WorkQueue(Generic[Key]):
 
     def __init__(self, threads: int = 4) -> None:
         self._lock = threading.Condition()
-        self._ready: dict[Key, None] = {}
-        self._active: set[Key] = set()
+        # Since when a key is due, and since when it is worked on.
+        self._ready: dict[Key, float] = {}
+        self._active: dict[Key, float] = {}
         self._delayed: list[_Due[Key]] = []
         self._failures: dict[Key, int] = {}
         self._stopping = False
@@ -61,7 +64,7 @@ class WorkQueue(Generic[Key]):
             if delay > 0:
                 heapq.heappush(self._delayed, _Due(time.monotonic() + delay, key))
             else:
-                self._ready[key] = None
+                self._make_due(key, time.monotonic())
             self._lock.notify()
 
     def __len__(self) -> int:
@@ -69,16 +72,33 @@ class WorkQueue(Generic[Key]):
         with self._lock:
             return len(self._ready)
 
+    @property
+    def threads(self) -> int:
+        """How many keys may be worked on at once."""
+        return self._count
+
+    def longest(self) -> float:
+        """Seconds for which the key that is worked on longest has been."""
+        with self._lock:
+            now = time.monotonic()
+            return now - min(self._active.values(), default=now)
+
+    def _make_due(self, key: Key, now: float) -> None:
+        if key not in self._ready:
+            self._ready[key] = now
+            workers.added()
+
     def _take(self) -> Key | None:
         with self._lock:
             while not self._stopping:
                 now = time.monotonic()
                 while self._delayed and self._delayed[0].at <= now:
-                    self._ready[heapq.heappop(self._delayed).key] = None
-                for key in self._ready:
+                    self._make_due(heapq.heappop(self._delayed).key, now)
+                for key, since in self._ready.items():
                     if key not in self._active:
                         del self._ready[key]
-                        self._active.add(key)
+                        self._active[key] = now
+                        workers.taken(now - since)
                         return key
                 self._lock.wait(self._delayed[0].at - now if self._delayed else None)
         return None
@@ -99,8 +119,9 @@ class WorkQueue(Generic[Key]):
                     extra={"key": str(key), "error": type(error).__name__, "retry_seconds": delay},
                 )
                 log.debug("reconcile failed", exc_info=True)
+                workers.retried()
             with self._lock:
-                self._active.discard(key)
+                self._active.pop(key, None)
                 self._lock.notify()
             if delay is not None:
                 self.add(key, max(delay, 0.001))
