@@ -54,6 +54,7 @@ def setup() -> None:
     _programs()
     toolchain.checks()
     toolchain.definitions()
+    packages.prometheus()
     build_images()
 
 

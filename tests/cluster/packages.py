@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import sys
 from collections.abc import Sequence
@@ -44,13 +45,44 @@ def ensure_debian() -> None:
             f"the programs of {', '.join(wanted)} are missing and there is no apt-get: "
             "install them, or set KUBECONFIG to use a cluster of your own"
         )
-    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq"]
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    remedy = "Check the network and /etc/apt/sources.list, then run again."
     with cache.locked("apt"), step(f"install {', '.join(wanted)}"):
-        run([*apt, "update"], what="apt-get update", remedy=remedy, env=quiet)
-        install = [*apt, "install", "-y", "--no-install-recommends", *wanted]
-        run(install, what="apt-get install", remedy=remedy, env=quiet)
+        _apt("update")
+        _apt("install", "-y", "--no-install-recommends", *wanted)
+
+
+def prometheus() -> Path:
+    """The folder with prometheus and promtool: the machine's own, else Debian's package unpacked.
+
+    Installed it would start a service. Raises ClusterError where there is no apt-get.
+    """
+    own = shutil.which("promtool")
+    if own and shutil.which("prometheus"):
+        return Path(own).parent
+    if shutil.which("apt-get") is None:
+        raise ClusterError("prometheus and promtool are missing and there is no apt-get: install")
+
+    def fetch(folder: Path) -> None:
+        with step("fetch Debian's prometheus"):
+            with cache.locked("apt"):
+                _apt("update")
+                _apt("download", "prometheus", cwd=folder)
+            (package,) = folder.glob("prometheus_*.deb")
+            run(["dpkg", "-x", package, folder], what="unpacking prometheus")
+            package.unlink()
+
+    release = platform.freedesktop_os_release()
+    key = cache.digest(release["ID"], release.get("VERSION_ID", ""), platform.machine())
+    return cache.artefact("prometheus", key, fetch) / "usr" / "bin"
+
+
+def _apt(*arguments: str, cwd: Path | None = None) -> None:
+    run(
+        ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq", *arguments],
+        what=f"apt-get {arguments[0]}",
+        remedy="Check the network and /etc/apt/sources.list, then run again.",
+        cwd=cwd,
+        env={"DEBIAN_FRONTEND": "noninteractive"},
+    )
 
 
 def install_into(folder: Path, requirements: Sequence[str]) -> None:

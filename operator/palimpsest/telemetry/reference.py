@@ -27,6 +27,9 @@ durations are rounded up to a bucket's bound ([threat-model.md](threat-model.md)
 
 Counters begin at 0 when the process does; those whose labels are all closed sets are there from the
 start, so that the first event is an increase.
+
+Alerts and recording rules made of them are in charts/palimpsest/files/rules.yaml; what each alert
+means and what to do is in [runbooks](runbooks).
 """
 
 
