@@ -1,4 +1,5 @@
-"""JSON schemas for kubeconform, strict: of Kubernetes' kinds, cert-manager's and our own."""
+"""JSON schemas for kubeconform, strict: of Kubernetes' kinds, our own, and those of cert-manager
+and the Prometheus Operator."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def write(folder: Path) -> None:
         for kind in schema.get("x-kubernetes-group-version-kind", []):
             # One schema may serve many kinds (DeleteOptions); none of those is a manifest.
             _save(folder, kind["group"], kind["version"], kind["kind"], _shared(name))
-    texts = [path.read_text() for path in source.glob("crd-*.yaml")]
+    texts = [path.read_text() for path in source.glob("*.yaml")]
     for text in (*texts, *(render(resource) for resource in RESOURCES)):
         for group, version, kind, schema in _defined(yaml.safe_load(text)):
             _save(folder, group, version, kind, schema)

@@ -23,6 +23,7 @@ _JOBS = "for the pods of Jobs that the operator makes later"
 EXCEPTED = {
     **{(each, "container-image-pull-policy"): _BY_DIGEST for each in PODS},
     **{(each, "container-resources"): _THROTTLED for each in PODS},
+    (OPERATOR, "deployment-replicas"): "one reconciles, under a Lease; its Service is for metrics",
     (ADMISSION, "deployment-has-host-podantiaffinity"): "topologySpreadConstraints spread the pods",
     ("NetworkPolicy palimpsest-default-deny", "networkpolicy-targets-pod"): _JOBS,
     ("NetworkPolicy palimpsest-egress", "networkpolicy-targets-pod"): _JOBS,

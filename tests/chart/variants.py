@@ -23,6 +23,15 @@ VARIANTS: dict[str, Json] = {
             }
         }
     ),
+    "service-monitor": values(
+        metrics={
+            "serviceMonitor": {"enabled": True, "labels": {"release": "stack"}},
+            "prometheusRule": {"enabled": True, "labels": {"release": "stack"}},
+            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Palimpsest"}},
+            "scrapers": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+        }
+    ),
+    "pod-monitor": values(metrics={"podMonitor": {"enabled": True, "interval": "1m"}}),
     "secret": values(
         admission={"tls": {"mode": "secret", "secretName": "mine", "caBundle": "Y2E="}}
     ),

