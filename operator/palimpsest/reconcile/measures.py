@@ -19,11 +19,12 @@ Status = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Ended:
-    """An attempt of a stage that ended, without an artifact if there is a `reason`."""
+    """An attempt of a stage that ended `at`, without an artifact if there is a `reason`."""
 
     stage: str
     reason: str
     seconds: float | None
+    at: str
 
 
 def standing(status: Status) -> str:
@@ -65,7 +66,7 @@ def ended(before: Status, after: Status, jobs: Sequence[Job]) -> Iterator[Ended]
             begun, over = stage.get("startTime"), stage.get("completionTime")
             news = told.get("state") != "Succeeded" or not told.get("completionTime")
             if begun and over and news:
-                yield Ended(stage["name"], "", _seconds(begun, over))
+                yield Ended(stage["name"], "", _seconds(begun, over), over)
             continue
         named = {stage.get("job"), told.get("job")} - {"", None}
         job = next((job for job in jobs if job.name in named and job.state == "Failed"), None)
@@ -73,7 +74,7 @@ def ended(before: Status, after: Status, jobs: Sequence[Job]) -> Iterator[Ended]
         known_end = told.get("state") in ("Waiting", "Failed")
         if job is not None and not (known_end and told.get("job") == job.name):
             lasted = _seconds(job.started, job.ended) if job.started and job.ended else None
-            yield Ended(stage["name"], why(job)[0], lasted)
+            yield Ended(stage["name"], why(job)[0], lasted, job.ended)
 
 
 def _seconds(begun: str, over: str) -> float:

@@ -44,6 +44,7 @@ _CERTIFICATE = gauge(
 )
 
 start_at_zero(_DECISIONS, (*KINDS, OTHER_KIND), OPERATIONS[:3], ("failed",), (_FAILED,))
+start_at_zero(_SECONDS, (*KINDS, OTHER_KIND))
 
 Count = Callable[[Literal["allowed", "denied", "failed"], Refusal | None], None]
 

@@ -91,7 +91,7 @@ def histogram(
     return Histogram(name, text, list(made.labels), buckets=buckets)
 
 
-def start_at_zero(metric: Counter, *values: Iterable[str]) -> None:
+def start_at_zero(metric: Counter | Gauge | Histogram, *values: Iterable[str]) -> None:
     """Show the series of all combinations from the start: the first event is an increase then."""
     for combination in product(*values):
         metric.labels(*combination)

@@ -15,6 +15,7 @@ REASONS = (
     "StageFailed",
 )
 PRIVATE = ("train", "histogram")
+_OUTCOMES = ("Succeeded", "Failed")
 _HOUR, _DAY = 3600.0, 86400.0
 BOUNDS = (60.0, 300.0, 900.0, _HOUR, 4 * _HOUR, 12 * _HOUR, _DAY, 3 * _DAY)
 
@@ -35,12 +36,13 @@ _SECONDS = histogram(
     "How long an attempt took, from its Job's start to its end. What a private stage (train, "
     "histogram) took is rounded up to a bucket's bound, in the sum too: time is outside the "
     "formal guarantee (docs/threat-model.md).",
-    {"stage": STAGES, "outcome": ("Succeeded", "Failed")},
+    {"stage": STAGES, "outcome": _OUTCOMES},
     BOUNDS,
 )
 
 start_at_zero(_ATTEMPTS, STAGES)
 start_at_zero(_FAILURES, STAGES, REASONS)
+start_at_zero(_SECONDS, STAGES, _OUTCOMES)
 
 
 def attempted(stage: str) -> None:

@@ -66,8 +66,8 @@ _LEADER = gauge(
 
 start_at_zero(_RECONCILES, KINDS, _RESULTS)
 start_at_zero(_ERRORS, KINDS)
-for _kind in KINDS:
-    _WORKERS.labels(_kind)
+start_at_zero(_WORKERS, KINDS)
+start_at_zero(_TIME, KINDS)
 
 
 @contextmanager

@@ -182,7 +182,7 @@ class World:
         return str(self.get(kind, name, self.tenant).get("status", {}).get("summary", ""))
 
     def job(self, namespace: str, stage: str, attempt: int = 1) -> Json:
-        """Wait for a stage's Job and its pods."""
+        """Wait for a stage's Job and all its pods."""
         found: Json = self.until(
             f"a Job of stage {stage} in {namespace}",
             lambda: self.find_job(namespace, stage, attempt),
@@ -190,7 +190,7 @@ class World:
         return found
 
     def find_job(self, namespace: str, stage: str, attempt: int = 1) -> Json | None:
-        """A stage's Job, once it has pods."""
+        """A stage's Job, once it has all its pods."""
         wanted = {"palimpsest.dev/stage": stage, "palimpsest.dev/attempt": str(attempt)}
         return next(
             (
@@ -198,7 +198,7 @@ class World:
                 for job in self.jobs(namespace)
                 if wanted.items() <= job["metadata"]["labels"].items()
                 and "deletionTimestamp" not in job["metadata"]
-                and self.pods(job)
+                and len(self.pods(job)) >= job["spec"].get("parallelism", 1)
             ),
             None,
         )

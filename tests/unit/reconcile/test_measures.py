@@ -10,9 +10,10 @@ import pytest
 from palimpsest.api.outcomes import Outcome
 from palimpsest.ledger.journal import Journal
 from palimpsest.reconcile import measures
-from palimpsest.reconcile.adapter.counting import ChargeCounter
+from palimpsest.reconcile.adapter.counting import AttemptCounter, ChargeCounter
 from palimpsest.reconcile.measures import Ended
 from palimpsest.reconcile.observed import Job, Pod
+from palimpsest.telemetry.resources import Object
 from prometheus_client import REGISTRY
 from unit.ledger.folder_store import (
     DATA,
@@ -56,7 +57,7 @@ def test_a_failed_attempt_is_told_when_the_status_first_tells_of_it(
     before: Json, after: Json
 ) -> None:
     told = list(measures.ended(before, after, (broken(),)))
-    assert told == [Ended("train", "InternalError", 90)]
+    assert told == [Ended("train", "InternalError", 90, OVER)]
     assert list(measures.ended(after, after, (broken(),))) == []
     assert [each.reason for each in measures.ended(before, after, (broken(None),))] == [
         "StageFailed"
@@ -76,8 +77,25 @@ def test_a_success_is_told_once_its_end_is_known() -> None:
     before, early = status("Running", "j"), status("Succeeded", "j", startTime=BEGUN)
     over = status("Succeeded", "j", startTime=BEGUN, completionTime=OVER)
     assert list(measures.ended(before, early, ())) == []
-    assert list(measures.ended(early, over, ())) == [Ended("train", "", 90)]
+    assert list(measures.ended(early, over, ())) == [Ended("train", "", 90, OVER)]
     assert list(measures.ended(over, over, ())) == []
+
+
+def test_an_end_is_counted_once_however_often_a_status_tells_of_it() -> None:
+    def failures() -> float:
+        labels = {"stage": "train", "reason": "Disrupted"}
+        return REGISTRY.get_sample_value("palimpsest_stage_failures_total", labels) or 0
+
+    counter, before = AttemptCounter(), failures()
+    thing, attempt = Object("PrivateGenerator", "n", "g"), Ended("train", "Disrupted", 90, OVER)
+    for _ in range(2):
+        counter.count(thing, attempt)
+    counter.count(Object("PrivateGenerator", "n", "other"), attempt)
+    assert failures() == before + 2
+    counter.count(thing, replace(attempt, at="2026-01-01T13:00:00Z"))
+    counter.forget(thing)
+    counter.count(thing, attempt)
+    assert failures() == before + 4
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from palimpsest.receipts import KeyUnusable, ReceiptInvalid
 from palimpsest.reconcile import alignment, budget, conditions, dataset, generator, measures
 from palimpsest.reconcile.adapter import events
 from palimpsest.reconcile.adapter.cluster import Cluster, ConflictError
+from palimpsest.reconcile.adapter.counting import AttemptCounter
 from palimpsest.reconcile.adapter.ledgers import Ledgers
 from palimpsest.reconcile.adapter.receipts import Receipts
 from palimpsest.reconcile.adapter.resources import parse
@@ -95,7 +96,7 @@ class Wake(Protocol):
 
 
 class Controller:
-    """Reconciles one key at a time; holds no state that a restart would miss."""
+    """Reconciles one key at a time; holds no state that a restart would miss, but for metrics."""
 
     def __init__(
         self,
@@ -112,6 +113,7 @@ class Controller:
         self._receipts = receipts
         self._settings = settings
         self._wake = wake
+        self._attempts = AttemptCounter()
 
     def reconcile(self, key: Key) -> float | None:
         """One pass; returns seconds until the next one is due, or None."""
@@ -123,7 +125,9 @@ class Controller:
     def _once(self, key: Key) -> float | None:
         current = self._cluster.resource(key.kind, key.namespace, key.name)
         if current is None:
-            resources.forget(resources.Object(key.kind, key.namespace, key.name))
+            gone = resources.Object(key.kind, key.namespace, key.name)
+            resources.forget(gone)
+            self._attempts.forget(gone)
             if key.kind == PrivacyBudget.kind:
                 budgets.forget(key.name)
             self._wake_dependents(key)
@@ -228,7 +232,7 @@ class Controller:
             self._cluster.write_status(meta.kind, current, status)
             # Afterwards: what is woken reads it.
             self._announce(meta, current, status)
-        _measure(meta, current, status, seen.jobs)
+        self._measure(meta, current, status, seen.jobs)
         if refused:
             return REFUSED_SECONDS
         for receipt in plan.receipts:
@@ -243,6 +247,22 @@ class Controller:
         if acted:
             return SOON
         return plan.requeue
+
+    def _measure(
+        self,
+        meta: Meta,
+        current: dict[str, Any],
+        status: dict[str, Any] | None,
+        jobs: tuple[Job, ...],
+    ) -> None:
+        """Where it stands, and which attempts ended: each is told of once, as the status is."""
+        thing = resources.Object(meta.kind, meta.namespace, meta.name)
+        if status is None:
+            resources.observe(thing, "Terminating", {})
+            return
+        resources.observe(thing, measures.standing(status), measures.progress(status))
+        for attempt in measures.ended(current.get("status") or {}, status, jobs):
+            self._attempts.count(thing, attempt)
 
     def _held(self, meta: Meta, current: dict[str, Any], plan: Plan) -> dict[str, Any] | None:
         """The resource with our finalizer where the plan wants it; None if it is gone.
@@ -416,22 +436,6 @@ class Controller:
             if not (own and custody == meta.namespace):
                 found += self._cluster.jobs(meta, custody)
         return found
-
-
-def _measure(
-    meta: Meta, current: dict[str, Any], status: dict[str, Any] | None, jobs: tuple[Job, ...]
-) -> None:
-    """Where it stands, and which attempts ended: each is told of once, as the status is."""
-    thing = resources.Object(meta.kind, meta.namespace, meta.name)
-    if status is None:
-        resources.observe(thing, "Terminating", {})
-        return
-    resources.observe(thing, measures.standing(status), measures.progress(status))
-    for attempt in measures.ended(current.get("status") or {}, status, jobs):
-        if attempt.reason:
-            stages.failed(attempt.stage, attempt.reason, attempt.seconds)
-        elif attempt.seconds is not None:
-            stages.succeeded(attempt.stage, attempt.seconds)
 
 
 def _meta(kind: str, current: dict[str, Any]) -> Meta:

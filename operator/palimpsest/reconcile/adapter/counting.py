@@ -1,9 +1,11 @@
-"""Counts what becomes of charges, from the entries of their journals."""
+"""Counts what becomes of charges, from their journals, and of attempts, from statuses."""
 
 from palimpsest.ledger.entries import Body, Commit, Release, Reserve, Start
 from palimpsest.ledger.journal import Watcher
 from palimpsest.ledger.state import LedgerState
-from palimpsest.telemetry import budgets
+from palimpsest.reconcile.measures import Ended
+from palimpsest.telemetry import budgets, stages
+from palimpsest.telemetry.resources import Object
 
 
 class ChargeCounter(Watcher):
@@ -30,3 +32,26 @@ class ChargeCounter(Watcher):
     def conflict(self) -> None:
         """Count a lost race."""
         budgets.conflict()
+
+
+class AttemptCounter:
+    """Of all resources. A stage's last end is remembered: a store that comes and goes makes a
+    status tell of it anew."""
+
+    def __init__(self) -> None:
+        self._last: dict[Object, dict[str, str]] = {}
+
+    def count(self, thing: Object, attempt: Ended) -> None:
+        """An attempt ended."""
+        known = self._last.setdefault(thing, {})
+        if known.get(attempt.stage) == attempt.at:
+            return
+        known[attempt.stage] = attempt.at
+        if attempt.reason:
+            stages.failed(attempt.stage, attempt.reason, attempt.seconds)
+        elif attempt.seconds is not None:
+            stages.succeeded(attempt.stage, attempt.seconds)
+
+    def forget(self, thing: Object) -> None:
+        """It is gone."""
+        self._last.pop(thing, None)
