@@ -1,0 +1,94 @@
+"""The dashboards: queries of metrics that there are, panels that fit, links that lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from chart.dashboards import BOARDS, panels, queries
+from chart.queries import check_selectors
+from chart.test_alerts import ALERTS, RULES
+from chart.test_templates import rendered, values
+
+Json = dict[str, Any]
+BASE = "https://palimpsest.dev/docs/runbooks"
+RECORDED = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
+WIDTH = 24
+each = pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
+
+
+@each
+def test_queries_ask_for_metrics_that_there_are(board: Json) -> None:
+    for query in queries(board):
+        check_selectors(query, RECORDED)
+    for variable in board["templating"]["list"][1:]:
+        inner = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"])
+        assert inner
+        check_selectors(inner[1])
+        check_selectors(f'{inner[1].partition("{")[0]}{{{inner[2]}=~".*"}}')
+
+
+@each
+def test_variables_are_declared_and_used(board: Json) -> None:
+    declared = {variable["name"] for variable in board["templating"]["list"]}
+    used = set(re.findall(r"\$\{?([a-z]+)\b", json.dumps(board)))
+    assert used == declared
+    assert declared >= {"datasource"}
+
+
+@each
+def test_panels_fit_and_say_what_they_show(board: Json) -> None:
+    taken: set[tuple[int, int]] = set()
+    numbers = [panel["id"] for panel in board["panels"]]
+    assert len(set(numbers)) == len(numbers)
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= WIDTH
+        assert not taken & cells, panel["title"]
+        taken |= cells
+        assert panel["title"]
+    for panel in panels(board):
+        assert panel["datasource"]["uid"] == "${datasource}"
+        defaults = panel["fieldConfig"]["defaults"]
+        assert defaults["unit"]
+        first, *_ = defaults["thresholds"]["steps"]
+        assert first["value"] is None
+        assert panel["targets"]
+
+
+def test_names_are_unique() -> None:
+    for field in ("uid", "title"):
+        assert len({board[field] for board in BOARDS.values()}) == len(BOARDS)
+
+
+def test_links_lead_to_runbooks_and_every_runbook_is_linked() -> None:
+    linked = {
+        link["url"]
+        for board in BOARDS.values()
+        for panel in panels(board)
+        for link in panel.get("links", ())
+    }
+    known = {f"{BASE}/{alert}.md" for alert in ALERTS}
+    assert linked <= known
+    assert known - linked == set()
+
+
+def test_dashboards_go_to_where_grafana_looks() -> None:
+    rule = {"runbookBaseURL": "https://wiki.example/runbooks"}
+    given = {"dashboards": {"enabled": True, "namespace": "grafana"}, "prometheusRule": rule}
+    maps = [
+        each
+        for each in rendered(values(metrics=given))
+        if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
+    ]
+    made = {name: text for each in maps for name, text in each["data"].items()}
+    assert {each["metadata"]["namespace"] for each in maps} == {"grafana"}
+    moved = json.dumps(BOARDS).replace(BASE, rule["runbookBaseURL"])
+    assert {name: json.loads(text) for name, text in made.items()} == json.loads(moved)
