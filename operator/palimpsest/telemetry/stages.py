@@ -9,11 +9,7 @@ from palimpsest.api.outcomes import Outcome
 from .catalogue import STAGES, counter, histogram, start_at_zero
 
 # What `stages.why` says of a Job that failed.
-REASONS = (
-    *(outcome.value for outcome in Outcome if outcome is not Outcome.COMPLETED),
-    "Disrupted",
-    "StageFailed",
-)
+REASONS = (*(outcome.value for outcome in Outcome), "Disrupted", "StageFailed")
 PRIVATE = ("train", "histogram")
 _OUTCOMES = ("Succeeded", "Failed")
 _HOUR, _DAY = 3600.0, 86400.0

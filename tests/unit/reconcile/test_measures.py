@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from palimpsest.api.outcomes import Outcome
@@ -14,6 +14,7 @@ from palimpsest.reconcile.adapter.counting import AttemptCounter, ChargeCounter
 from palimpsest.reconcile.measures import Ended
 from palimpsest.reconcile.observed import Job, Pod
 from palimpsest.telemetry.resources import Object
+from palimpsest.telemetry.stages import REASONS
 from prometheus_client import REGISTRY
 from unit.ledger.folder_store import (
     DATA,
@@ -62,6 +63,16 @@ def test_a_failed_attempt_is_told_when_the_status_first_tells_of_it(
     assert [each.reason for each in measures.ended(before, after, (broken(None),))] == [
         "StageFailed"
     ]
+
+
+@pytest.mark.parametrize("outcome", [*Outcome, None])
+@pytest.mark.parametrize("failure", ["Disrupted", "Retryable", "Program"])
+def test_a_reason_is_one_of_those_that_the_metric_knows(
+    outcome: Outcome | None, failure: Literal["Disrupted", "Retryable", "Program"]
+) -> None:
+    job = replace(broken(outcome), failure=failure)
+    (told,) = measures.ended(status("Running", "j"), status("Failed", "j"), (job,))
+    assert told.reason in REASONS
 
 
 def test_what_runs_or_waits_for_another_reason_has_not_failed() -> None:
