@@ -64,8 +64,12 @@ def prometheus() -> Path:
     def fetch(folder: Path) -> None:
         with step("fetch Debian's prometheus"):
             with cache.locked("apt"):
-                _apt("update")
-                _apt("download", "prometheus", cwd=folder)
+                try:
+                    _apt("download", "prometheus", cwd=folder)
+                except ClusterError:
+                    # The lists are old or not there; only root may renew them.
+                    _apt("update")
+                    _apt("download", "prometheus", cwd=folder)
             (package,) = folder.glob("prometheus_*.deb")
             run(["dpkg", "-x", package, folder], what="unpacking prometheus")
             package.unlink()
