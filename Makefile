@@ -46,14 +46,17 @@ lint: venv ## Style, types, import contracts, the generated CRDs and pages.
 	$(BIN)/mypy operator images/stage tests
 	$(BIN)/lint-imports
 	$(PYTHON) -m palimpsest.api.crd build/crds && diff -r build/crds crds
+	$(PYTHON) -m palimpsest.api.reference build/api.md && diff build/api.md docs/api.md
 	$(PYTHON) -m palimpsest.telemetry.reference build/metrics.md && diff build/metrics.md docs/metrics.md
+	$(PYTHON) -m chart.values_page build/values.md && diff build/values.md docs/values.md
 
 .PHONY: crds
-crds: venv ## Generate crds/, the chart's copy, docs/api.md and docs/metrics.md from the code.
+crds: venv ## Generate crds/, the chart's copy, and docs' api.md, metrics.md and values.md.
 	$(PYTHON) -m palimpsest.api.crd crds
 	$(PYTHON) -m palimpsest.api.crd charts/palimpsest/files/crds
 	$(PYTHON) -m palimpsest.api.reference docs/api.md
 	$(PYTHON) -m palimpsest.telemetry.reference docs/metrics.md
+	$(PYTHON) -m chart.values_page docs/values.md
 
 .PHONY: test
 test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.
