@@ -58,6 +58,11 @@ crds: venv ## Generate crds/, the chart's copy, and docs' api.md, metrics.md and
 	$(PYTHON) -m palimpsest.telemetry.reference docs/metrics.md
 	$(PYTHON) -m chart.values_page docs/values.md
 
+.PHONY: docs
+docs: venv ## Build the documentation site into build/site: pages that need no network.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html; for the search serve it: python3 -m http.server -d build/site"
+
 .PHONY: test
 test: venv ## All tests that need no node: units, the ledger's store, the chart, the API server.
 	$(BIN)/pytest -n 2 --dist loadfile -m "not full and not e2e"
