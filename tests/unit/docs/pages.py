@@ -48,9 +48,14 @@ def blocks(page: Path) -> list[Block]:
     return [*fenced, *indented]
 
 
+def sentences(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return _FENCED.sub("", page.read_text())
+
+
 def inline(page: Path) -> list[str]:
     """What stands between backticks in a page's sentences."""
-    return _INLINE.findall(_FENCED.sub("", page.read_text()))
+    return _INLINE.findall(sentences(page))
 
 
 def lines(block: Block) -> Iterator[str]:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
-from unit.docs.pages import DOCS, PAGES, README, ROOT
+from unit.docs.pages import DOCS, PAGES, README, ROOT, name, sentences
 
 # What a browser fetches by itself, as (tag, attribute).
 FETCHED = {
@@ -91,6 +91,13 @@ def named(nav: list[Any]) -> Iterator[str]:
 def test_every_page_is_in_the_navigation_once() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     assert sorted(named(config["nav"])) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_list_items_go_on_where_the_site_looks_for_them(page: Path) -> None:
+    """A paragraph of an item by fours; with less the list ends, and the next one begins at 1."""
+    indents = re.findall(r"\n\n( +)\S", sentences(page))
+    assert [len(each) for each in indents if len(each) % 4] == []
 
 
 def test_strict_means_that_faults_are_found(tmp_path: Path) -> None:
