@@ -60,7 +60,7 @@ crds: venv ## Generate crds/, the chart's copy, and docs' api.md, metrics.md and
 
 .PHONY: docs
 docs: venv ## Build the documentation site into build/site: pages that need no network.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html; for the search serve it: python3 -m http.server -d build/site"
 
 .PHONY: test

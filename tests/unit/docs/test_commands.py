@@ -12,7 +12,7 @@ from palimpsest.cli.main import commands
 from unit.docs.pages import ALL, ROOT, blocks, inline, lines, name
 
 # Of a line of a shell: the program, after assignments, up to what another program gets.
-PROGRAM = re.compile(r"(?:^|[\w/.)] )(?:kubectl )?palimpsest (?P<arguments>[a-z][^|;&]*)")
+PROGRAM = re.compile(r"(?:^|[\w/.)] )(?:kubectl )?palimpsest (?P<arguments>[a-z][^|;&<>]*)")
 INLINE = re.compile(r"^(?:kubectl )?palimpsest (?P<arguments>[a-z].*)")
 MAKE = re.compile(r"^make ([a-z][a-z0-9-]*)")
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))

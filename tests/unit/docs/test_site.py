@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from docsite import hooks
 from unit.docs.pages import DOCS, PAGES, README, ROOT, name, sentences
 
 # What a browser fetches by itself, as (tag, attribute).
@@ -73,6 +74,14 @@ def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
         assert "url(http" not in style.read_text().replace('"', ""), style
 
 
+def test_pages_lead_to_examples(site: Path) -> None:
+    page = (site / "how-to" / "data.html").read_text()
+    assert 'href="../examples/production/budget.yaml"' in page
+    assert (site / "examples" / "production" / "budget.yaml").read_text() == (
+        ROOT / "examples" / "production" / "budget.yaml"
+    ).read_text()
+
+
 def test_the_search_knows_every_page(site: Path) -> None:
     index = (site / "search" / "search_index.json").read_text()
     for page in PAGES:
@@ -81,16 +90,30 @@ def test_the_search_knows_every_page(site: Path) -> None:
 
 def named(nav: list[Any]) -> Iterator[str]:
     for entry in nav:
+        if isinstance(entry, str):
+            yield entry
+            continue
         for value in entry.values():
-            if isinstance(value, str):
-                yield value
-            else:
-                yield from named(value)
+            yield from named(value if isinstance(value, list) else [value])
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
-    assert sorted(named(config["nav"])) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
+    pages = sorted(str(page.relative_to(DOCS)) for page in PAGES)
+    assert sorted(named(hooks.expanded(config["nav"], DOCS))) == pages
+
+
+def test_patterns_of_the_navigation_find_pages(tmp_path: Path) -> None:
+    (tmp_path / "runbooks").mkdir()
+    for page in ("metrics.md", "runbooks/b.md", "runbooks/a.md"):
+        (tmp_path / page).touch()
+    operate = {"Operate": ["metrics*.md", {"Runbooks": ["runbooks/*.md"]}]}
+    found = ["metrics.md", {"Runbooks": ["runbooks/a.md", "runbooks/b.md"]}]
+    assert hooks.expanded([{"Home": "index.md"}, operate], tmp_path) == [
+        {"Home": "index.md"},
+        {"Operate": found},
+    ]
+    assert hooks.expanded([operate], tmp_path / "runbooks") == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -104,13 +127,15 @@ def test_strict_means_that_faults_are_found(tmp_path: Path) -> None:
     """The same settings on pages with a fault each."""
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     config |= {"docs_dir": "pages", "nav": [{"Home": "index.md"}], "extra_css": []}
+    config["hooks"] = [str(ROOT / "tests" / "docsite" / "hooks.py")]
     (tmp_path / "pages").mkdir()
-    (tmp_path / "pages" / "index.md").write_text("# A\n\n[b](b.md) [c](index.md#c) [d](/d.md)\n")
+    links = "[b](b.md) [c](index.md#c) [d](/d.md) [e](../examples/e.yaml)"
+    (tmp_path / "pages" / "index.md").write_text(f"# A\n\n{links}\n")
     (tmp_path / "pages" / "orphan.md").write_text("# Nobody's\n")
     (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(config))
     done = build(tmp_path / "mkdocs.yml", tmp_path / "site", "--strict")
     assert done.returncode != 0
-    for fault in ("'b.md'", "'index.md#c'", "'/d.md'", "orphan.md"):
+    for fault in ("'b.md'", "'index.md#c'", "'/d.md'", "'examples/e.yaml'", "orphan.md"):
         assert re.search(rf"WARNING.*{re.escape(fault)}|- {re.escape(fault)}", done.stderr), fault
 
 
