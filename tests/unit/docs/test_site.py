@@ -74,7 +74,7 @@ def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
         assert "url(http" not in style.read_text().replace('"', ""), style
 
 
-def test_pages_lead_to_examples(site: Path) -> None:
+def test_pages_lead_to_files_of_the_repository(site: Path) -> None:
     page = (site / "how-to" / "data.html").read_text()
     assert 'href="../examples/production/budget.yaml"' in page
     assert (site / "examples" / "production" / "budget.yaml").read_text() == (
@@ -129,13 +129,13 @@ def test_strict_means_that_faults_are_found(tmp_path: Path) -> None:
     config |= {"docs_dir": "pages", "nav": [{"Home": "index.md"}], "extra_css": []}
     config["hooks"] = [str(ROOT / "tests" / "docsite" / "hooks.py")]
     (tmp_path / "pages").mkdir()
-    links = "[b](b.md) [c](index.md#c) [d](/d.md) [e](../examples/e.yaml)"
+    links = "[b](b.md) [c](index.md#c) [d](/d.md) [e](../e.yaml)"
     (tmp_path / "pages" / "index.md").write_text(f"# A\n\n{links}\n")
     (tmp_path / "pages" / "orphan.md").write_text("# Nobody's\n")
     (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(config))
     done = build(tmp_path / "mkdocs.yml", tmp_path / "site", "--strict")
     assert done.returncode != 0
-    for fault in ("'b.md'", "'index.md#c'", "'/d.md'", "'examples/e.yaml'", "orphan.md"):
+    for fault in ("'b.md'", "'index.md#c'", "'/d.md'", "'../e.yaml'", "orphan.md"):
         assert re.search(rf"WARNING.*{re.escape(fault)}|- {re.escape(fault)}", done.stderr), fault
 
 
