@@ -66,18 +66,10 @@ class Installed:
 def installed(control_plane: ControlPlane) -> Iterator[Installed]:
     mark = uuid.uuid4().hex[:6]
     system, custody, cacheless = (f"{name}-{mark}" for name in ("system", "custody", "cacheless"))
-    values = {
-        "images": {"operator": STAGE, "stage": STAGE},
-        "stores": [{"endpoint": "http://10.0.0.9:9000", "secretName": "store"}],
-        "custody": {"namespaces": [{"name": custody, "cacheClaim": "models"}, {"name": cacheless}]},
-        # The definitions are other tests' too, and nothing answers for the Service without a node.
-        "crds": {"enabled": False},
-        "admission": {"failurePolicy": "Ignore"},
-    }
-    _helm(control_plane, values, "install", "palimpsest", str(CHART), "-n", system)
     at = Installed(control_plane, system, custody, cacheless)
+    _helm(control_plane, _values(at), "install", "palimpsest", str(CHART), "-n", system)
     try:
-        _wait_for_policies(at)
+        _wait_for_policies(at, "palimpsest-custody-jobs")
         yield at
     finally:
         # No node runs the hook.
@@ -100,10 +92,23 @@ def _helm(plane: ControlPlane, values: Json, command: str, *arguments: str) -> N
     assert done.returncode == 0, done.stderr
 
 
-def _wait_for_policies(at: Installed) -> None:
+def _values(at: Installed, stage: str = STAGE) -> Json:
+    return {
+        "images": {"operator": STAGE, "stage": stage},
+        "stores": [{"endpoint": "http://10.0.0.9:9000", "secretName": "store"}],
+        "custody": {
+            "namespaces": [{"name": at.custody, "cacheClaim": "models"}, {"name": at.cacheless}]
+        },
+        # The definitions are other tests' too, and nothing answers for the Service without a node.
+        "crds": {"enabled": False},
+        "admission": {"failurePolicy": "Ignore"},
+    }
+
+
+def _wait_for_policies(at: Installed, answer: str, *options: str) -> None:
     """Policies reach the API server's own cache a moment after they are written."""
     for _ in range(100):
-        if "palimpsest-custody-jobs" in at.apply(job(), "--dry-run=server"):
+        if answer in at.apply(job(), "--dry-run=server", *options):
             return
     raise AssertionError("the policies do not take effect")
 
@@ -178,6 +183,28 @@ def test_the_operators_job_runs_and_ends(installed: Installed) -> None:
         *("--as", installed.operator),
     )
     assert not installed.plane.kubectl("get", "pods", "-o", "name", *where)
+
+
+def test_what_ran_before_an_upgrade_ends_after_it(installed: Installed) -> None:
+    """To end and to go, Jobs and pods are updated: they lose their finalizers."""
+    manifest = job()
+    name = manifest["metadata"]["name"]
+    assert "created" in installed.apply(manifest, "--as", installed.operator)
+    where = ("-n", installed.custody)
+    active = (f"job/{name}", "--for=jsonpath={.status.active}=1", "--timeout=20s")
+    installed.plane.kubectl("wait", *active, *where)
+    upgrade = ("upgrade", "palimpsest", str(CHART), "-n", installed.system)
+    as_operator = ("--as", installed.operator)
+    _helm(installed.plane, _values(installed, STAGE.replace("22", "33")), *upgrade)
+    try:
+        _wait_for_policies(installed, "run the image", *as_operator)
+        installed.plane.kubectl(
+            *("delete", "job", name, "--cascade=foreground", "--timeout=30s", *where, *as_operator)
+        )
+        assert not installed.plane.kubectl("get", "pods", "-o", "name", *where)
+    finally:
+        _helm(installed.plane, _values(installed), *upgrade)
+        _wait_for_policies(installed, "created", *as_operator)
 
 
 def test_nobody_else_creates_jobs_not_even_an_administrator(installed: Installed) -> None:
