@@ -282,11 +282,17 @@ class Context:
         self.output.put_if_absent(f"{self.prefix}{MANIFEST}", data)
 
     def progress(
-        self, done: int, total: int, unit: str, tokens: int = 0, last: bool = False
+        self,
+        done: int,
+        total: int,
+        unit: str,
+        tokens: int = 0,
+        last: bool = False,
+        figures: Mapping[str, float] | None = None,
     ) -> None:
         """Tell how far the stage is, at most every few seconds. Never from a private stage.
 
-        `last`: it goes no further, so it is told at once.
+        `last`: it goes no further, so it is told at once. `figures` are of the last step.
         """
         if self.task.charge is not None:
             raise InvalidTask("a private stage tells no progress")
@@ -294,7 +300,8 @@ class Context:
         if now - self._reported >= PROGRESS_SECONDS or done == total or last:
             self._reported = now
             report = {"done": done, "total": total, "unit": unit}
-            data = canonical_json(report | ({"tokens": tokens} if tokens else {}))
+            more = {"tokens": tokens, "figures": figures}
+            data = canonical_json(report | {name: value for name, value in more.items() if value})
             self.output.put(f"{self.prefix}progress.json", data)
 
 

@@ -541,6 +541,11 @@ CHECKPOINTS = (
 )
 
 
+# What alignment's stages tell of their last step; of synthetic data alone.
+FIGURES = ("loss", "reward", "kl", "completionTokens", "accuracy", "margin")
+Figure = Annotated[str, StringConstraints(pattern=r"^-?[0-9.]+(e[+-][0-9]+)?$", max_length=20)]
+
+
 class StageStatus(ApiModel):
     """How far one stage is."""
 
@@ -550,6 +555,11 @@ class StageStatus(ApiModel):
         "Succeeded or Failed."
     )
     progress: ShortText = Field("", description="Done of all, in the stage's own unit.")
+    figures: dict[ShortText, Figure] = Field(
+        default_factory=dict,
+        max_length=len(FIGURES),
+        description=f"Of the last step, while an alignment runs: {', '.join(FIGURES)}.",
+    )
     job: ShortText = Field("", description="The Job of the current attempt.")
     message: Annotated[str, StringConstraints(max_length=512)] = Field(
         "", description="What it waits for, or why it failed."

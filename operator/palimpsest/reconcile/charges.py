@@ -155,7 +155,7 @@ def private_stage(
         return _begin(stage, view, latest, status)
     if latest.state == "Active":
         so_far = f"{view.intended_steps}/{_steps(stage)} steps" if view.intended_steps else ""
-        step = stages.running(stage.plan, latest, so_far, status)
+        step = stages.running(stage.plan, latest, stages.Progress(so_far), status)
         if latest.unserved:
             return replace(step, children=(CreateService(latest.unserved),))
         return step

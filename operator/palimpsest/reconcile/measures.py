@@ -48,6 +48,16 @@ def progress(status: Status) -> dict[str, float]:
     }
 
 
+def figures(status: Status) -> dict[tuple[str, str], float]:
+    """What alignment's stages tell of their last step, by stage and figure."""
+    return {
+        (stage["name"], name): float(value)
+        for stage in status.get("stages", ())
+        if stage["state"] == "Running"
+        for name, value in stage.get("figures", {}).items()
+    }
+
+
 def _ratio(text: str) -> float:
     """Of `done/total unit`; 0 before the first report."""
     done, slash, rest = text.partition("/")

@@ -1,11 +1,13 @@
 """How far a stage is, and what it needs next. Pure; the same for every stage outside custody."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
-from palimpsest.api.common import ArtifactRef, ChargeStatus, Compute, StageStatus
+from palimpsest.api.common import FIGURES, ArtifactRef, ChargeStatus, Compute, StageStatus
 from palimpsest.api.outcomes import MESSAGES
 from palimpsest.api.task import EndpointInput, Task, sha256_digest
 from palimpsest.ledger.state import Head
@@ -92,10 +94,18 @@ def figures(plan: StagePlan, objects: Objects) -> dict[str, int]:
         return {}
 
 
-def progress(plan: StagePlan, objects: Objects) -> str:
-    """`done/total unit[, n tokens]` summed over shards, or "" before the first report."""
+@dataclass(frozen=True)
+class Progress:
+    """What a stage's pods told: `done/total unit[, n tokens]`, "" before the first report."""
+
+    text: str = ""
+    figures: dict[str, str] = field(default_factory=dict)
+
+
+def progress(plan: StagePlan, objects: Objects) -> Progress:
+    """Summed over shards; the figures are those of the last one that has any."""
     done = total = tokens = 0
-    unit = ""
+    unit, figures = "", dict[str, str]()
     for prefix in plan.prefixes:
         answer = objects.read(plan.storage, f"{prefix}progress.json")
         if not isinstance(answer, bytes):
@@ -105,10 +115,19 @@ def progress(plan: StagePlan, objects: Objects) -> str:
             done, total = done + int(report["done"]), total + int(report["total"])
             tokens += int(report.get("tokens", 0))
             unit = str(report["unit"])[:40]
-        except (ValueError, KeyError, TypeError):
+            figures = _figures(report.get("figures", {})) or figures
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue  # a progress report is a courtesy; a broken one is not worth an error
     told = f", {tokens} tokens" if tokens else ""
-    return f"{done}/{total} {unit}{told}" if total else ""
+    return Progress(f"{done}/{total} {unit}{told}" if total else "", figures)
+
+
+def _figures(told: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: f"{told[name]:.6g}"
+        for name in FIGURES
+        if isinstance(told.get(name), int | float) and math.isfinite(told[name])
+    }
 
 
 def waiting(stage: str, reason: str, message: str, requeue: float | None = RETRY_SECONDS) -> Step:
@@ -221,7 +240,9 @@ def retried(
     return replace(step, children=(DeleteJob(job.namespace, job.name),))
 
 
-def running(plan: StagePlan, job: Job, so_far: str, charge: ChargeStatus | None = None) -> Step:
+def running(
+    plan: StagePlan, job: Job, so_far: Progress, charge: ChargeStatus | None = None
+) -> Step:
     """A stage whose Job is active."""
     trouble = next((pod.trouble for pod in job.pods if pod.trouble), job.trouble)
     started = any(pod.phase in ("Running", "Succeeded") for pod in job.pods)
@@ -233,13 +254,16 @@ def running(plan: StagePlan, job: Job, so_far: str, charge: ChargeStatus | None 
         message = queueing.waiting_message(job.name, job.queue)
     elif started:
         reason = "Running"
-        message = f"The {plan.stage} stage is running" + (f": {so_far}." if so_far else ".")
+        message = f"The {plan.stage} stage is running" + (
+            f": {so_far.text}." if so_far.text else "."
+        )
     else:
         reason, message = "Pending", f"The {plan.stage} stage's pod is starting."
     status = StageStatus(
         name=plan.stage,
         state="Running" if started else "Pending",
-        progress=so_far,
+        progress=so_far.text,
+        figures=so_far.figures,
         message=message[:512],
         job=job.name,
         start_time=job.started,
@@ -294,7 +318,7 @@ def public_stage(
         return creating(plan, CreateJob(manifest))
     if job.state == "Failed":
         at = attempts.retry_at(job, jobs.compute_digest(compute, None))
-        return retried(plan, job, at, now, so_far=progress(plan, objects))
+        return retried(plan, job, at, now, so_far=progress(plan, objects).text)
     if job.state == "Succeeded" and not job.deleting:
         # The artifact was there when the pod exited; it is gone, so the work is done again.
         return Step(

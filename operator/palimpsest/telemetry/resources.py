@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from palimpsest.api.common import FIGURES
+
 from .catalogue import KINDS, STAGES, Labels, Metric
 from .table import Sample, Table
 
@@ -25,6 +27,14 @@ _PROGRESS = Metric(
     {**_OBJECT, "stage": STAGES},
 )
 
+_FIGURE = Metric(
+    "palimpsest_alignment_figure",
+    "gauge",
+    "as in training.json",
+    "A figure of an alignment's last step, while its pod runs (docs/alignment.md).",
+    {**_OBJECT, "stage": STAGES, "figure": FIGURES},
+)
+
 
 class Object(NamedTuple):
     """A resource by kind, namespace ("" if it has none) and name."""
@@ -34,13 +44,19 @@ class Object(NamedTuple):
     name: str
 
 
-_table: Table[Object] = Table(_STANDING, _PROGRESS)
+_table: Table[Object] = Table(_STANDING, _PROGRESS, _FIGURE)
 
 
-def observe(thing: Object, standing: str, progress: Mapping[str, float]) -> None:
-    """Where it stands; `progress` of each stage that runs."""
+def observe(
+    thing: Object,
+    standing: str,
+    progress: Mapping[str, float],
+    figures: Mapping[tuple[str, str], float],
+) -> None:
+    """Where it stands; `progress` of each stage that runs, and its figures by stage and name."""
     samples = [Sample(_STANDING.name, (*thing, standing), 1)]
     samples += [Sample(_PROGRESS.name, (*thing, stage), ratio) for stage, ratio in progress.items()]
+    samples += [Sample(_FIGURE.name, (*thing, *of), value) for of, value in figures.items()]
     _table.put(thing, samples)
 
 

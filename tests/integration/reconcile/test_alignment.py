@@ -145,9 +145,12 @@ def test_a_reward_is_trained_first_and_the_method_takes_what_it_published(world:
     asked = task_of(reward)
     assert isinstance(asked.parameters, RewardModelParameters)
     assert asked.parameters.epochs == 2
-    progress = {"done": 3, "total": 12, "unit": "steps"}
+    figures = {"loss": 0.5, "accuracy": 0.75, "margin": float("inf"), "kl": "much", "other": 1}
+    progress = {"done": 3, "total": 12, "unit": "steps", "figures": figures}
     world.store("tenant").put(f"{asked.output.uri}progress.json", json.dumps(progress).encode())
     world.until("progress", lambda: progress_of(world, "learnt") == "reward 3/12 steps")
+    (told,) = world.get("align", "learnt", world.tenant)["status"]["stages"]
+    assert told["figures"] == {"loss": "0.5", "accuracy": "0.75"}
     assert condition(world, "learnt", "RewardTrained")["status"] == "False"
     world.publish(reward, {"model.safetensors": b"reward"})
     world.end_pods(reward, Outcome.COMPLETED)

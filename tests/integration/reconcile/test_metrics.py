@@ -5,6 +5,7 @@ Other tests' resources may be in the same cluster: counters are at least what ha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -15,9 +16,10 @@ from palimpsest.api.outcomes import Outcome
 from palimpsest.telemetry.reference import declared
 
 PROGRESS = "palimpsest_stage_progress_ratio"
+FIGURE = "palimpsest_alignment_figure"
 HELD = "palimpsest_privacybudget_oldest_reservation_timestamp_seconds"
 # Not there at the end: nothing runs, nothing is held, and nobody keeps certificates here.
-ABSENT = (PROGRESS, HELD, "palimpsest_admission_certificate_expiry_timestamp_seconds")
+ABSENT = (PROGRESS, FIGURE, HELD, "palimpsest_admission_certificate_expiry_timestamp_seconds")
 
 
 def value(world: World, metric: str, /, **labels: str) -> float:
@@ -72,6 +74,18 @@ def train(world: World) -> Json:
     return job
 
 
+def align(world: World) -> None:
+    """A run on a data set that is made, until it tells of a step."""
+    world.apply(world.alignment_run())
+    job = world.job(world.tenant, "sft")
+    run_pods(world, job)
+    told = {"done": 3, "total": 12, "unit": "steps", "figures": {"loss": 0.5}}
+    place = f"{task_of(job).output.uri}progress.json"
+    world.store("tenant").put(place, json.dumps(told).encode())
+    mine = {"namespace": world.tenant, "name": "assistant", "stage": "sft", "figure": "loss"}
+    world.until("its loss is told", lambda: value(world, FIGURE, **mine) == 0.5)
+
+
 def finish(world: World, job: Json) -> None:
     """The training's release."""
     world.publish(job, PIPELINE[0][1])
@@ -82,10 +96,11 @@ def test_every_family_is_there_and_ends_with_its_object(world: World) -> None:
     world.apply(world.privacy_budget())
     fail_before_the_start(world)
     finish(world, train(world))
-    for manifest in (world.synthetic_dataset(), world.alignment_run()):
-        world.apply(manifest)
-    for stage, files, blocks in PIPELINE[1:]:
+    world.apply(world.synthetic_dataset())
+    for stage, files, blocks in PIPELINE[1:-1]:
         world.succeed(stage, files, blocks)
+    align(world)
+    world.succeed(*PIPELINE[-1])
     world.until("the run is Ready", lambda: world.summary("align", "assistant") == "Ready")
 
     took = "palimpsest_stage_duration_seconds_count"

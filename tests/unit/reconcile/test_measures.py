@@ -34,7 +34,7 @@ BEGUN, OVER = "2026-01-01T12:00:00Z", "2026-01-01T12:01:30Z"
 Json = dict[str, Any]
 
 
-def status(state: str, job: str = "", **more: str) -> Json:
+def status(state: str, job: str = "", **more: Any) -> Json:
     return {"stages": [{"name": "train", "state": state, "job": job, **more}]}
 
 
@@ -123,6 +123,15 @@ def test_an_end_is_counted_once_however_often_a_status_tells_of_it() -> None:
 def test_progress_is_of_the_stages_that_run(text: str, ratio: float) -> None:
     assert measures.progress(status("Running", progress=text)) == {"train": ratio}
     assert measures.progress(status("Succeeded", progress=text)) == {}
+
+
+def test_figures_are_of_the_stages_that_run() -> None:
+    told = {"loss": "0.5", "kl": "1e-05"}
+    assert measures.figures(status("Running", figures=told)) == {
+        ("train", "loss"): 0.5,
+        ("train", "kl"): 1e-5,
+    }
+    assert measures.figures(status("Succeeded", figures=told)) == {}
 
 
 def test_a_resource_stands_where_its_conditions_say() -> None:

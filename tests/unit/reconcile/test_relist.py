@@ -41,8 +41,8 @@ class Asked(WorkQueue[Key]):
 def test_what_is_gone_is_looked_at_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "RELIST_SECONDS", 0)
     there, gone = (Object("PrivateGenerator", "research", name) for name in ("there", "gone"))
-    resources.observe(there, "Ready", {})
-    resources.observe(gone, "Ready", {})
+    resources.observe(there, "Ready", {}, {})
+    resources.observe(gone, "Ready", {}, {})
     budgets.observe_ledger("lost", True)
     queue, stopping = Asked(), asyncio.Event()
     try:

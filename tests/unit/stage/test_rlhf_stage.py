@@ -60,6 +60,8 @@ def test_a_policy_that_runs_away_is_stopped_at_the_step_that_is_told(
     assert "above 0.05: lower rlhf.learningRate or raise rlhf.klCoefficient" in ended.said
     told = json.loads(ground.store("root").get(f"{task.output.uri}progress.json"))
     assert 1 < told["done"] < told["total"] == 40
+    assert told["figures"].keys() == {"loss", "reward", "kl", "completionTokens"}
+    assert told["figures"]["kl"] > 0.05
     assert f"step {told['done']}: KL for each token is" in ended.said
     assert not ground.store("root").exists(f"{task.output.uri}manifest.json")
 

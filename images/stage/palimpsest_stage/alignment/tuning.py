@@ -26,6 +26,15 @@ from palimpsest_stage.runtime import Context, write_json
 log = logging.getLogger("palimpsest.stage")
 
 BASE = "base.json"
+# A figure that is told along the way (palimpsest.api.common.FIGURES), and what TRL logs it as.
+FIGURES = {
+    "loss": "loss",
+    "reward": "reward",
+    "kl": "kl",
+    "completionTokens": "completions/mean_length",
+    "accuracy": "rewards/accuracies",
+    "margin": "rewards/margins",
+}
 
 
 @dataclass(frozen=True)
@@ -159,8 +168,20 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def on_step_end(self, _args: Any, state: Any, _control: Any, **_kwargs: Any) -> None:
-        self._context.progress(state.global_step, state.max_steps, "steps")
+    def on_log(
+        self, _args: Any, state: Any, _control: Any, logs: dict[str, Any], **_kwargs: Any
+    ) -> None:
+        # Every step is logged, and at last the whole training.
+        if "loss" in logs:
+            self._context.progress(
+                state.global_step, state.max_steps, "steps", figures=_figures(logs)
+            )
+
+
+def _figures(logs: dict[str, Any]) -> dict[str, float]:
+    """Those that a step has and that are numbers."""
+    told = {name: logs[key] for name, key in FIGURES.items() if logs.get(key) is not None}
+    return {name: float(value) for name, value in told.items() if math.isfinite(float(value))}
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -179,6 +200,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             figure = math.nan if logs.get(name, 0.0) is None else float(logs.get(name, 0.0))
             if not math.isfinite(figure) or figure > bound.most:
                 step = state.global_step
-                self._context.progress(step, state.max_steps, "steps", last=True)
+                told = _figures(logs)
+                self._context.progress(step, state.max_steps, "steps", last=True, figures=told)
                 above = f", above {bound.most:g}" if math.isfinite(bound.most) else ""
                 raise Diverged(f"step {step}: {bound.name} is {figure:g}{above}: {bound.remedy}")

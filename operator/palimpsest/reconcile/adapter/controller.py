@@ -258,9 +258,11 @@ class Controller:
         """Where it stands, and which attempts ended: each is told of once, as the status is."""
         thing = resources.Object(meta.kind, meta.namespace, meta.name)
         if status is None:
-            resources.observe(thing, "Terminating", {})
+            resources.observe(thing, "Terminating", {}, {})
             return
-        resources.observe(thing, measures.standing(status), measures.progress(status))
+        resources.observe(
+            thing, measures.standing(status), measures.progress(status), measures.figures(status)
+        )
         for attempt in measures.ended(current.get("status") or {}, status, jobs):
             self._attempts.count(thing, attempt)
 
