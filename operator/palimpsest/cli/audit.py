@@ -1,6 +1,5 @@
 """`palimpsest audit`: which claims an audit can refute, and what a published one says. Offline."""
 
-import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from palimpsest.privacy.one_run import (
 )
 
 from .numbers import WholeNumber, plain_decimal
+from .output import output_option, written
 from .training import training_options
 
 _CONFIDENCE = plain_decimal(below=Decimal(1), least=Decimal("0.8"))
@@ -61,7 +61,7 @@ def audit() -> None:
     show_default=True,
     help="Of the bound; at least 0.8.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@output_option
 def power(
     claim: Decimal,
     records: int,
@@ -90,7 +90,7 @@ def power(
         "canariesNeeded": needed,
         "errorlessGuessesNeeded": errorless_guesses(claim, confidence),
     }
-    click.echo(json.dumps(figures, indent=2) if output == "json" else _text(figures))
+    click.echo(_text(figures) if output == "text" else written(figures, output))
     if not powerful:
         raise _RefusedError(
             f"a claim of {claim:f} is beyond what {taken} canaries can refute: "
@@ -100,7 +100,7 @@ def power(
 
 @audit.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@output_option
 def check(file: Path, output: str) -> None:
     """Compute the bound in a release's audit.json again; exit code 1 if it is another.
 
@@ -113,7 +113,7 @@ def check(file: Path, output: str) -> None:
     except ValueError as error:
         raise click.UsageError(f"{file}: no audit.json of this version") from error
     figures = found.model_dump(by_alias=True)
-    click.echo(json.dumps(figures, indent=2) if output == "json" else _text(figures))
+    click.echo(_text(figures) if output == "text" else written(figures, output))
     if found != told:
         raise _RefusedError(f"{file} says otherwise: its figures do not follow from its guesses")
 

@@ -1,6 +1,5 @@
 """`palimpsest budget`: who spent what, what is left, how it came to that."""
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from palimpsest.audit.findings import Finding
 from palimpsest.audit.journal import Replay, replay
@@ -19,10 +19,14 @@ from palimpsest.ledger.errors import LedgerError
 from palimpsest.ledger.nesting import location
 from palimpsest.storage import StoreError, canonical_prefix
 
-from .cluster import Cluster, CouldNotCheckError, Named, budget_file
+from . import completing
+from .cluster import Cluster, Named, budget_file
+from .errors import CouldNotCheckError
 from .options import access, stores, where
+from .output import output_option, written
 from .plot import Level, step_plot
 from .sources import Access, journal_uri, read_folder, read_journal
+from .tables import columns, show
 
 _MOST_SUBJECT = 44
 
@@ -37,10 +41,10 @@ class Shown:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.budgets)
 @where
 @stores
-@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text")
+@output_option
 @click.option("--width", type=click.IntRange(40, 400), help="Of the plot; default: the terminal's.")
 def budget(name: str | None, output: str, width: int | None, **options: Any) -> None:
     """Who spent what of a budget, what is left and would still fit, and its history.
@@ -63,15 +67,11 @@ def budget(name: str | None, output: str, width: int | None, **options: Any) -> 
     for trouble in (each for each in found if isinstance(each, str)):
         click.echo(trouble, err=True)
     if output == "text":
-        click.echo(_text(shown, single=bool(name or journal), width=width))
+        show(_text(shown, single=bool(name or journal), width=width))
     else:
         plain = [_plain(each) for each in shown]
         whole: Any = plain[0] if (name or journal) and plain else plain
-        click.echo(
-            json.dumps(whole, indent=2)
-            if output == "json"
-            else yaml.safe_dump(whole, sort_keys=False, allow_unicode=True).rstrip()
-        )
+        click.echo(written(whole, output))
     sys.exit(0 if len(shown) == len(found) else CouldNotCheckError.exit_code)
 
 
@@ -150,31 +150,29 @@ def _plain(shown: Shown) -> dict[str, Any]:
     }
 
 
-def _text(shown: Sequence[Shown], single: bool, width: int | None) -> str:
+def _text(shown: Sequence[Shown], single: bool, width: int | None) -> RenderableType:
     if single and shown:
         return _detail(shown[0], width)
     if not shown:
-        return "There is no PrivacyBudget to show."
-    rows = [("NAME", "EPSILON", "DELTA", "COMMITTED", "RESERVED", "LEFT", "WOULD STILL FIT")]
-    for each in shown:
-        account = each.account
-        rows.append(
-            (
-                account.name,
-                account.epsilon,
-                account.delta,
-                f"{account.committed:.2%}",
-                f"{account.reserved:.2%}",
-                f"{account.left:.2%}",
-                _fits(account.fit),
-            )
+        return Text("There is no PrivacyBudget to show.")
+    heads = ("NAME", "EPSILON", "DELTA", "COMMITTED", "RESERVED", "LEFT", "WOULD STILL FIT")
+    rows = (
+        (
+            account.name,
+            account.epsilon,
+            account.delta,
+            f"{account.committed:.2%}",
+            f"{account.reserved:.2%}",
+            f"{account.left:.2%}",
+            _fits(account.fit),
         )
-    return "\n".join(
-        _table(rows) + [f"{each.account.name}: {n}" for each in shown for n in each.notes]
+        for account in (each.account for each in shown)
     )
+    notes = [Text(f"{each.account.name}: {note}") for each in shown for note in each.notes]
+    return Group(columns(heads, rows), *notes)
 
 
-def _detail(shown: Shown, width: int | None) -> str:
+def _detail(shown: Shown, width: int | None) -> RenderableType:
     account = shown.account
     lines = [
         f"{account.name}: (epsilon {account.epsilon}, delta {account.delta}), Rényi filter at "
@@ -187,20 +185,17 @@ def _detail(shown: Shown, width: int | None) -> str:
         if account.ended
         else f"Would still fit: {_fits(account.fit)}.",
     ]
+    parts: list[RenderableType] = [Text("\n".join(lines))]
     if account.charges:
-        rows = [("SUBJECT", "MECHANISM", "STATE", "SHARE")]
-        rows += [
+        rows = (
             (_cut(each.subject), each.mechanism, each.state, f"{each.share:.2%}")
             for each in account.charges
-        ]
-        lines += ["", *_table(rows)]
+        )
+        parts += [Text(), columns(("SUBJECT", "MECHANISM", "STATE", "SHARE"), rows)]
     if len(account.history) > 1:
-        lines += [
-            "",
-            "Share of the limit: solid committed, shaded reserved.",
-            *_plot(account, width),
-        ]
-    return "\n".join(lines)
+        told = ["", "Share of the limit: solid committed, shaded reserved."]
+        parts.append(Text("\n".join([*told, *_plot(account, width)])))
+    return Group(*parts)
 
 
 def _plot(account: Account, width: int | None) -> list[str]:
@@ -241,11 +236,3 @@ def _fits(fit: Fit) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MOST_SUBJECT else f"{text[: _MOST_SUBJECT - 1]}…"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

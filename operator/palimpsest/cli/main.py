@@ -5,19 +5,28 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 _COMMANDS = (
     "admission",
     "audit",
     "budget",
+    "get",
+    "logs",
     "model",
     "operator",
     "plan",
     "report",
+    "resume",
+    "suspend",
     "uninstall",
     "verify",
+    "watch",
 )
+# Two that are one module's.
+_MODULES = {"suspend": "suspension", "resume": "suspension"}
 _PLUGIN = "kubectl-palimpsest"
+COMPLETE_VARIABLE = "_PALIMPSEST_COMPLETE"
 
 
 class _Lazy(click.Group):
@@ -33,8 +42,14 @@ class _Lazy(click.Group):
     ) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"{__package__}.{cmd_name}"), cmd_name)
+        module = import_module(f"{__package__}.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands' names, and the options; what they do would take their import."""
+        names = [CompletionItem(name) for name in _COMMANDS if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,4 +61,5 @@ def commands() -> None:
 def main() -> None:
     """Run the command line, under the name that the user called it by."""
     plugin = Path(sys.argv[0]).stem == _PLUGIN
-    commands(prog_name="kubectl palimpsest" if plugin else "palimpsest")
+    name = "kubectl palimpsest" if plugin else "palimpsest"
+    commands(prog_name=name, complete_var=COMPLETE_VARIABLE)

@@ -1,6 +1,5 @@
 """`palimpsest model`: put a model's folder into a store, and say the digest that pins it."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from palimpsest.storage import NotFound, S3Store, StoreError, canonical_prefix
 from palimpsest.storage.model_folder import described, listing, model_files
 
 from .options import access, stores
+from .output import output_option, written
 
 
 @click.group()
@@ -27,7 +27,7 @@ def model() -> None:
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("uri", metavar="URI")
 @stores
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@output_option
 def push(folder: Path, uri: str, output: str, **options: Any) -> None:
     """Upload FOLDER (config, tokenizer, safetensors) to the prefix URI, and say its digest.
 
@@ -45,8 +45,8 @@ def push(folder: Path, uri: str, output: str, **options: Any) -> None:
     except StoreError as error:
         raise click.ClickException(str(error)) from error
     reference = {"uri": target, "digest": sha256_digest(listing(files))}
-    if output == "json":
-        click.echo(json.dumps(reference))
+    if output != "text":
+        click.echo(written(reference, output, indent=None))
     else:
         click.echo("In a resource or a budget's allowedModels:")
         for name, value in reference.items():
@@ -55,7 +55,7 @@ def push(folder: Path, uri: str, output: str, **options: Any) -> None:
 
 @model.command(epilog="Example: palimpsest model digest ./SmolLM2-135M")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@output_option
 def digest(folder: Path, output: str) -> None:
     """Say the digest that pins FOLDER, wherever its files come from.
 
@@ -63,7 +63,7 @@ def digest(folder: Path, output: str) -> None:
     (pvc://), take it from a copy that you trust.
     """
     found = sha256_digest(listing(_hashed(folder)))
-    click.echo(json.dumps({"digest": found}) if output == "json" else found)
+    click.echo(found if output == "text" else written({"digest": found}, output, indent=None))
 
 
 def _hashed(folder: Path) -> list[File]:

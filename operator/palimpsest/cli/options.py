@@ -2,23 +2,59 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .sources import Access
+from . import completing
+
+if TYPE_CHECKING:
+    from .sources import Access
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILE = click.Path(path_type=Path)
 
 
+def cluster(command: F) -> F:
+    """The cluster to ask."""
+    for option in reversed(
+        (
+            click.option("--kubeconfig", type=_FILE, help="Default: $KUBECONFIG, ~/.kube/config."),
+            click.option(
+                "--context",
+                metavar="NAME",
+                help="Context of the kubeconfig.",
+                shell_complete=completing.contexts,
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def namespace(command: F) -> F:
+    """A namespace of the cluster."""
+    return click.option(
+        *("-n", "--namespace"),
+        metavar="NAME",
+        help="Default: the context's.",
+        shell_complete=completing.namespaces,
+    )(command)
+
+
+def everywhere(command: F) -> F:
+    """All namespaces of the cluster."""
+    return click.option(
+        *("-A", "--all-namespaces", "everywhere"), is_flag=True, help="Of all namespaces."
+    )(command)
+
+
 def where(command: F) -> F:
     """The cluster to ask, or the journal to read without one."""
     for option in reversed(
         (
-            click.option("--kubeconfig", type=_FILE, help="Default: $KUBECONFIG, ~/.kube/config."),
-            click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
+            cluster,
             click.option(
                 "--journal",
                 metavar="URI|FOLDER",
@@ -65,8 +101,10 @@ def stores(command: F) -> F:
     return command
 
 
-def access(options: dict[str, Any]) -> Access:
+def access(options: dict[str, Any]) -> "Access":
     """Takes the stores' options out of a command's. Raises click.BadParameter."""
+    from .sources import Access  # noqa: PLC0415 - slow, and not needed for a cluster alone
+
     endpoint = options.pop("endpoint")
     if endpoint is not None and not endpoint.startswith(("http://", "https://")):
         raise click.BadParameter("write it as https://host", param_hint="--endpoint")

@@ -1,6 +1,5 @@
 """`palimpsest plan`: what a training and its histogram would cost, and what would fit. Offline."""
 
-import json
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -27,6 +26,7 @@ from palimpsest.privacy.mechanisms import (
 )
 
 from .numbers import WholeNumber, plain_decimal
+from .output import output_option, written
 from .training import training_options
 
 
@@ -205,7 +205,7 @@ _NOISE = plain_decimal(least=MIN_NOISE, most=MAX_NOISE)
     metavar="DECIMAL",
     help="With --limit: the share that is committed or reserved already, such as 0.23.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@output_option
 def plan(output: str, **options: Any) -> None:
     """What a training would cost, offline: noise, epsilon by two accountants, share of a budget.
 
@@ -228,7 +228,7 @@ def plan(output: str, **options: Any) -> None:
         raise click.UsageError(what) from error
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
-    click.echo(json.dumps(figures, indent=2) if output == "json" else _text(figures))
+    click.echo(_text(figures) if output == "text" else written(figures, output))
 
 
 def _text(figures: dict[str, Any]) -> str:

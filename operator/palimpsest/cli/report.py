@@ -14,29 +14,29 @@ from palimpsest.api.dataset import SyntheticDataset
 from palimpsest.api.generator import PrivateGenerator
 from palimpsest.api.manifest import MANIFEST, Manifest
 from palimpsest.api.task import sha256_digest
-from palimpsest.report.facts import FILES, Facts, Named, artifacts
+from palimpsest.report.facts import FILES, Facts, Named, Resource, artifacts
 from palimpsest.report.page import render
 from palimpsest.storage import StoreError
 
-from .cluster import Cluster, CouldNotCheckError
-from .options import access, stores
+from . import completing, options
+from .cluster import Cluster
+from .errors import CouldNotCheckError
+from .kinds import by_spelling
 from .sources import Access
 
 # Larger ones are no figures for a page.
 _LARGEST = 4 * 1024 * 1024
-_KINDS = {
-    name: kind
-    for kind in (PrivateGenerator, SyntheticDataset, AlignmentRun)
-    for name in (kind.kind.lower(), kind.plural, *kind.short_names)
-}
+_KINDS: Mapping[str, type[Resource]] = by_spelling(
+    (PrivateGenerator, SyntheticDataset, AlignmentRun)
+)
 
 
 @click.command(
     epilog="Example: kubectl palimpsest report alignmentrun assistant -n assistants -o report.html"
 )
 @click.argument("kind", type=click.Choice(sorted(_KINDS), case_sensitive=False), metavar="KIND")
-@click.argument("name")
-@click.option("-n", "--namespace", metavar="NAME", help="Default: the context's.")
+@click.argument("name", shell_complete=completing.names)
+@options.namespace
 @click.option(
     "-o",
     "--output",
@@ -44,11 +44,8 @@ _KINDS = {
     metavar="FILE",
     help="Default: KIND-NAME.html; - for standard output.",
 )
-@click.option(
-    "--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, ~/.kube/config."
-)
-@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
-@stores
+@options.cluster
+@options.stores
 def report(
     kind: str,
     name: str,
@@ -56,7 +53,7 @@ def report(
     output: Path | None,
     kubeconfig: Path | None,
     context: str | None,
-    **options: Any,
+    **others: Any,
 ) -> None:
     """Write one HTML page about a resource and all it was made from.
 
@@ -64,7 +61,7 @@ def report(
     needs no network. Figures and samples are read from the stores with your own keys, and left out
     where these do not open them.
     """
-    reach = access(options)
+    reach = options.access(others)
     cluster = Cluster(kubeconfig, context)
     found = _KINDS[kind.lower()]
     facts = collect(cluster, found, namespace or cluster.namespace, name, reach)
@@ -84,7 +81,7 @@ def report(
 
 def collect(
     cluster: Cluster,
-    kind: type[PrivateGenerator] | type[SyntheticDataset] | type[AlignmentRun],
+    kind: type[Resource],
     namespace: str,
     name: str,
     reach: Access,

@@ -1,6 +1,5 @@
 """`palimpsest verify`: journals, statuses and receipts held against each other."""
 
-import json
 import re
 import sys
 from collections.abc import Iterable
@@ -25,8 +24,11 @@ from palimpsest.receipts.keys import public_keys
 from palimpsest.receipts.statement import SPENT_LABEL
 from palimpsest.storage import S3Store, StoreError, canonical_prefix
 
-from .cluster import Cluster, CouldNotCheckError, Named, budget_file
+from . import completing
+from .cluster import Cluster, Named, budget_file
+from .errors import CouldNotCheckError
 from .options import access, stores, where
+from .output import output_option, written
 from .sources import (
     Access,
     Digest,
@@ -55,7 +57,7 @@ class Wishes:
 
 
 @click.command(epilog="Exit code: 0 sound, 1 unsound, 2 could not check (docs/cli.md, codes too).")
-@click.argument("names", nargs=-1, metavar="[BUDGET]...")
+@click.argument("names", nargs=-1, metavar="[BUDGET]...", shell_complete=completing.budgets)
 @where
 @stores
 @click.option(
@@ -85,7 +87,7 @@ class Wishes:
     metavar="SEQUENCE:DIGEST",
     help="An entry that you noted: the journal must still hold it.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@output_option
 def verify(names: tuple[str, ...], output: str, **options: Any) -> None:
     """Check journals: the chain, every rule, every cost by a second accountant, status, receipts.
 
@@ -108,10 +110,10 @@ def verify(names: tuple[str, ...], output: str, **options: Any) -> None:
     else:
         evidence = iter([_offline(journal, file, reach, wishes, anchors)])
     reports = [check(each, ask) for each in evidence]
-    if output == "json":
-        click.echo(json.dumps(_plain(reports), indent=2))
-    else:
+    if output == "text":
         click.echo("\n\n".join(map(_text, reports)) or "There is no PrivacyBudget.")
+    else:
+        click.echo(written(_plain(reports), output))
     sys.exit(EXIT_CODES[worst(report.verdict for report in reports)])
 
 
