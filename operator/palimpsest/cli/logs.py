@@ -8,11 +8,9 @@ from typing import Any
 
 import click
 
+from palimpsest.api import GROUP
 from palimpsest.api.budget import PrivacyBudget
 from palimpsest.api.crd import RESOURCES
-from palimpsest.ledger.nesting import location
-from palimpsest.reconcile.jobs import LABEL_ATTEMPT, LABEL_KIND, LABEL_NAME, LABEL_STAGE
-from palimpsest.storage import canonical_prefix
 
 from . import completing, options
 from .connection import Connection, Json
@@ -80,6 +78,8 @@ def logs(
 
 def silence(stage: str, raw: Json, data: str | None) -> str:
     """Why a private stage has no logs, and where its custodian reads what happened."""
+    from palimpsest.ledger.nesting import location  # noqa: PLC0415 - slow
+
     found = next(
         each for each in (raw.get("status") or {}).get("stages") or () if each["name"] == stage
     )
@@ -133,6 +133,8 @@ def _has(raw: Json, stage: str | None) -> bool:
 
 def _data(connection: Connection, raw: Json) -> str | None:
     """The private data's canonical URI, where the caller may know it."""
+    from palimpsest.storage import canonical_prefix  # noqa: PLC0415 - slow
+
     spec, status = raw["spec"], raw.get("status") or {}
     name = (spec.get("budgetRef") or {}).get("name") or status.get("budget")
     if not name:
@@ -146,6 +148,8 @@ def _data(connection: Connection, raw: Json) -> str | None:
 
 def _pods(connection: Connection, raw: Json, stage: str | None) -> list[Any]:
     """The pods of stages outside custody, the newest first."""
+    from palimpsest.reconcile.jobs import LABEL_KIND, LABEL_NAME, LABEL_STAGE  # noqa: PLC0415 - slow
+
     metadata = raw["metadata"]
     labels = {LABEL_KIND: raw["kind"], LABEL_NAME: metadata["name"]}
     labels |= {LABEL_STAGE: stage} if stage else {}
@@ -155,20 +159,18 @@ def _pods(connection: Connection, raw: Json, stage: str | None) -> list[Any]:
 
 def _last(pods: Sequence[Any]) -> list[Any]:
     """Of the newest stage, the newest pod of every shard."""
-    stage = pods[0].metadata.labels[LABEL_STAGE]
+    stage = _mark(pods[0], "stage")
     newest: dict[str, Any] = {}
     for pod in pods:
-        if pod.metadata.labels[LABEL_STAGE] == stage:
+        if _mark(pod, "stage") == stage:
             newest.setdefault(pod.metadata.labels.get(INDEX_LABEL, ""), pod)
     return list(newest.values())
 
 
 def _print(connection: Connection, pods: Sequence[Any], tail: int | None) -> None:
     for pod in pods:
-        marks = pod.metadata.labels
-        attempt = marks.get(LABEL_ATTEMPT, "1")
         click.echo(
-            f"==> {marks[LABEL_STAGE]}, attempt {attempt}, pod {pod.metadata.name} "
+            f"==> {_mark(pod, 'stage')}, attempt {_mark(pod, 'attempt')}, pod {pod.metadata.name} "
             f"({pod.status.phase}) <==",
             err=True,
         )
@@ -177,6 +179,10 @@ def _print(connection: Connection, pods: Sequence[Any], tail: int | None) -> Non
             continue
         for line in connection.log(pod.metadata.namespace, pod.metadata.name, tail).splitlines():
             click.echo(clean(line))
+
+
+def _mark(pod: Any, name: str) -> str:
+    return str(pod.metadata.labels.get(f"{GROUP}/{name}", ""))
 
 
 def _waits(pod: Any) -> bool:

@@ -11,6 +11,7 @@ _COMMANDS = (
     "admission",
     "audit",
     "budget",
+    "completion",
     "get",
     "logs",
     "model",

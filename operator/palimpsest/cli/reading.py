@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import click
 
-from palimpsest.reconcile.jobs import LABEL_KIND, LABEL_NAME
-
 from .connection import Connection, Json
 from .errors import CouldNotCheckError, ForbiddenError
 from .kinds import Wanted
@@ -56,6 +54,8 @@ def read(place: Scope, wanted: Sequence[Wanted]) -> tuple[list[Json], list[str]]
 
 def pods_of(connection: Connection, raw: Json) -> list[Mapping[str, str]] | None:
     """The labels of a resource's pods outside custody; None where they may not be listed."""
+    from palimpsest.reconcile.jobs import LABEL_KIND, LABEL_NAME  # noqa: PLC0415 - slow
+
     metadata = raw["metadata"]
     labels = {LABEL_KIND: raw["kind"], LABEL_NAME: metadata["name"]}
     if not metadata.get("namespace"):

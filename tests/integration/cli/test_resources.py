@@ -477,3 +477,25 @@ def test_logs_are_followed_to_their_end(world: World, shell: Shell, logged: Kube
         assert following.wait(timeout=20) == 0
     finally:
         following.kill()
+
+
+def test_kubectl_completes_the_plugin(world: World, shell: Shell) -> None:
+    """By kubectl itself, which asks kubectl_complete-palimpsest on the PATH."""
+
+    def completed(*words: str) -> list[str]:
+        environment = {**shell.environment(), "PATH": f"{PROGRAM.parent}:{shell.path}"}
+        done = subprocess.run(
+            ["kubectl", "__complete", "palimpsest", *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout.splitlines()
+
+    assert completed("get", "-n", world.tenant, "synds", "quest") == ["questions", ":4"]
+    assert completed("watch", f"--namespace={world.tenant}", "pgen/") == ["pgen/questions", ":4"]
+    assert world.tenant in completed("get", "-n", "tenant-")
+    assert completed("budget", world.budget[:-1]) == [world.budget, ":4"]
+    assert completed("get", "--context", "pal") == ["palimpsest", ":4"]
