@@ -114,6 +114,10 @@ gpu: venv ## On a machine with a CUDA device: tests of what runs there, and its 
 	$(BIN)/pytest tests/gpu
 	$(PYTHON) -m bench.gpu
 
+.PHONY: plugin
+plugin: venv ## kubectl palimpsest for krew, in build/plugin; URL= says where the archives go.
+	$(PYTHON) -m release --url "$(URL)" $(addprefix --platform=,$(PLATFORMS))
+
 .PHONY: clean
 clean: ## Remove what was built here, the caches outside excepted; the cluster must be down.
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from palimpsest.privacy import worker
 from palimpsest.privacy.accountant import MIN_PLD_NOISE, PLD_SECONDS, AccountantError
 from palimpsest.privacy.mechanisms import Mechanism
 
@@ -49,14 +49,7 @@ def ask(question: Question) -> Answer:
     }
     seconds = PLD_SECONDS * max(1, len(question.groups))
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "palimpsest.audit.worker"],
-            input=json.dumps(plain),
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        done = worker.ask("palimpsest.audit.worker", plain, seconds)
     except subprocess.TimeoutExpired as error:
         raise AccountantError(f"dp-accounting took over {seconds} s") from error
     if done.returncode == 3:

@@ -3,10 +3,10 @@
 import json
 import math
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from palimpsest.privacy import worker
 from palimpsest.privacy.mechanisms import DiscreteGaussian, Mechanism, PoissonSubsampledGaussian
 
 VERSION = "palimpsest/1"
@@ -154,13 +154,8 @@ def epsilon_pld(mechanisms: Iterable[Mechanism], delta: float) -> float:
                 "privacy loss distribution takes gigabytes; use the Rényi figure"
             )
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "palimpsest.privacy.pld_worker"],
-            input=json.dumps({"mechanisms": plain, "delta": delta}),
-            capture_output=True,
-            text=True,
-            timeout=PLD_SECONDS,
-            check=False,
+        done = worker.ask(
+            "palimpsest.privacy.pld_worker", {"mechanisms": plain, "delta": delta}, PLD_SECONDS
         )
     except subprocess.TimeoutExpired as error:
         raise AccountantError(f"the PLD accountant took over {PLD_SECONDS} s") from error

@@ -1,0 +1,1 @@
+"""What a release consists of beside the images and the chart."""
