@@ -3,10 +3,11 @@
 import io
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +21,8 @@ _STYLES = {
     "Stalled": "bold red",
     "Failed": "bold red",
 }
+# Columns that a row with what helps takes.
+_ROOM = 120
 # Outside a terminal nothing is broken into lines.
 _WIDEST = 10_000
 
@@ -42,10 +45,10 @@ def plain_text(renderable: RenderableType) -> str:
 
 
 def columns(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
-    """A table without rules, as kubectl's; the last column is the one that is broken."""
+    """A table without rules, as kubectl's; where it is too wide the widest columns are broken."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
-        table.add_column(head, no_wrap=head != heads[-1])
+        table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
     return table
@@ -53,25 +56,44 @@ def columns(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
 
 def listing(standings: Sequence[Standing], now: datetime) -> RenderableType:
     """One row for each resource."""
-    if not standings:
-        return Text("There is nothing to show.")
-    heads = ("KIND", "NAMESPACE", "NAME", "PROGRESS", "SHARE", "STATUS", "AGE", "WHAT HELPS")
-    return columns(
-        heads,
-        (
-            (
-                each.kind,
-                each.namespace,
-                each.name,
-                each.progress,
-                shares(each),
-                _status(each),
-                _age(each, now),
-                trouble(each),
+    return _Listing(standings, now) if standings else Text("There is nothing to show.")
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """Where there is room, what helps stands in the row; else beneath the table."""
+
+    standings: Sequence[Standing]
+    now: datetime
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        """As rich asks for it."""
+        wide = options.max_width >= _ROOM
+        places = wide or len({each.namespace for each in self.standings if each.namespace}) > 1
+        left_out = {"NAMESPACE": not places, "WHAT HELPS": not wide}
+        rows = [
+            {head: cell for head, cell in self._cells(each).items() if not left_out.get(head)}
+            for each in self.standings
+        ]
+        yield columns(list(rows[0]), (list(row.values()) for row in rows))
+        if not wide:
+            yield from (
+                Text(clean(f"{each.label}: {trouble(each)}"))
+                for each in self.standings
+                if trouble(each)
             )
-            for each in standings
-        ),
-    )
+
+    def _cells(self, found: Standing) -> dict[str, Cell]:
+        return {
+            "KIND": found.kind,
+            "NAMESPACE": found.namespace,
+            "NAME": found.name,
+            "PROGRESS": found.progress,
+            "SHARE": shares(found),
+            "STATUS": _status(found),
+            "AGE": _age(found, self.now),
+            "WHAT HELPS": trouble(found),
+        }
 
 
 def details(found: Standing, now: datetime) -> RenderableType:

@@ -1,5 +1,6 @@
 """Where resources stand and how that is shown: pure, from manifests."""
 
+import io
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,7 @@ from palimpsest.cli.tables import (
     shares,
     span,
 )
+from rich.console import Console, RenderableType
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ARTIFACT = {"uri": "s3://outputs/x/manifest.json", "digest": "sha256:" + "a" * 64}
@@ -121,6 +123,33 @@ def test_a_list_is_a_row_each_and_without_colours() -> None:
         *("1h30m", "The sample stage runs."),
     ]
     assert plain_text(listing([], NOW)) == "There is nothing to show."
+
+
+def on_terminal(renderable: RenderableType, width: int) -> list[str]:
+    text = io.StringIO()
+    Console(file=text, width=width, force_terminal=True, color_system=None).print(renderable)
+    return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+def test_a_narrow_terminal_says_what_helps_beneath_the_table() -> None:
+    raw = manifest(progress="2/6 stages")
+    told = on_terminal(listing([standing(raw, NOW)], NOW), 80)
+    assert re.split(" {2,}", told[1]) == [
+        *("SyntheticDataset", "questions", "2/6 stages", "Running", "1h30m")
+    ]
+    assert told[2:] == ["SyntheticDataset/assistants/questions: The sample stage runs."]
+    other = {**raw, "metadata": {**raw["metadata"], "namespace": "elsewhere"}}
+    several = on_terminal(listing([standing(raw, NOW), standing(other, NOW)], NOW), 80)
+    assert [line.split()[1] for line in several[:3]] == ["NAMESPACE", "assistants", "elsewhere"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_width_cuts_a_name_or_a_digest(width: int) -> None:
+    raw = manifest(stages=[stage("sample", artifacts=[ARTIFACT])])
+    raw["metadata"]["name"] = "questions-of-a-very-long-name-that-people-do-give"
+    shown = "".join("".join(on_terminal(details(standing(raw, NOW), NOW), width)).split())
+    assert "…" not in shown
+    assert shown.count("a") >= 64
 
 
 def test_a_ready_one_needs_no_help() -> None:
