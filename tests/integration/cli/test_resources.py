@@ -217,6 +217,9 @@ def test_a_named_resource_is_shown_with_its_stages(world: World, shell: Shell) -
         (("watch", "align", "assistent", "--until-ready"), 2, "there is: assistant"),
         (("suspend", "pb", "any"), 2, "runs nothing that could be suspended"),
         (("resume", "pgen"), 2, "say which PrivateGenerator"),
+        (("logs", "pb/any"), 2, "a PrivacyBudget runs nothing: it has no logs"),
+        (("logs", "synds/questions", "align/assistant"), 2, "give one NAME"),
+        (("get", "pgen", "-n", "x", "-A"), 2, "not both"),
         (("logs", "nothing"), 2, "no resource nothing in namespace"),
         (("logs", "pgen/questions", "--stage", "sft"), 2, "has no stage 'sft'; there is: train"),
     ],
@@ -224,7 +227,7 @@ def test_a_named_resource_is_shown_with_its_stages(world: World, shell: Shell) -
 def test_what_cannot_be_is_told_with_what_can(
     shell: Shell, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
-    more = () if "-A" in arguments else ("-n", shell.namespace)
+    more = () if {"-A", "-n"} & set(arguments) else ("-n", shell.namespace)
     done = shell.run(*arguments, *more)
     assert (done.exit_code, done.stdout) == (code, "")
     assert told in done.stderr
@@ -453,6 +456,22 @@ def test_logs_are_found_by_the_operators_labels(
     assert "silent by design" in done.stderr
     place = f"s3://private/.palimpsest/{world.mark}/reports/<charge>/<attempt>.json"
     assert place in done.stderr
+
+
+def test_a_name_that_several_have_is_asked_about(world: World, shell: Shell) -> None:
+    stages = {"SyntheticDataset": "sample", "PrivateGenerator": "train", "AlignmentRun": "sft"}
+    world.apply(world.alignment_run("questions"))
+    for kind, stage in stages.items():
+        charged = train() if stage == "train" else {"name": stage, "state": "Running"}
+        say(world, kind, "questions", "Reconciling", "Running", "It runs.", stages=[charged])
+    done = shell.run("logs", "questions", "-n", world.tenant)
+    assert done.exit_code == 2
+    assert "say which of syntheticdataset/questions, alignmentrun/questions" in done.stderr
+    # Only one of them trains, and its report is told by its charge.
+    done = shell.run("logs", "questions", "--stage", "train", "-n", world.tenant)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert f"s3://private/.palimpsest/{world.mark}/reports/c-1/<attempt>.json" in done.stderr
+    world.kube.delete(ours("AlignmentRun", world.tenant, "questions"))
 
 
 def test_logs_are_followed_to_their_end(world: World, shell: Shell, logged: Kubelet) -> None:
