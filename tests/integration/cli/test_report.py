@@ -152,7 +152,8 @@ def test_a_file_that_is_not_the_published_one_is_not_shown(finished: World) -> N
 def test_a_resource_that_is_not_there_is_named(finished: World) -> None:
     done, _ = report(finished, "tenant", "synds", "nothing")
     assert done.returncode == 2
-    assert f"SyntheticDataset {finished.tenant}/nothing" in done.stderr
+    assert f"no SyntheticDataset nothing in namespace {finished.tenant}" in done.stderr
+    assert "there is: questions" in done.stderr
 
 
 @pytest.mark.parametrize("garbage", [b"[]", b"null", b"{", b'{"words": 3, "nGrams": [1]}', b"\xff"])
