@@ -22,7 +22,7 @@ from palimpsest.storage import StoreError, canonical_prefix
 from . import completing
 from .cluster import Cluster, Named, budget_file
 from .errors import CouldNotCheckError
-from .options import access, stores, where
+from .options import OFFLINE, access, stores, where
 from .output import output_option, written
 from .plot import Level, step_plot
 from .sources import Access, journal_uri, read_folder, read_journal
@@ -57,7 +57,7 @@ def budget(name: str | None, output: str, width: int | None, **options: Any) -> 
     if journal is None:
         if file:
             raise click.UsageError("--budget-file goes with --journal")
-        cluster = Cluster(options.pop("kubeconfig"), options.pop("context"))
+        cluster = Cluster(options.pop("kubeconfig"), options.pop("context"), OFFLINE)
         found = [_look(each, reach) for each in cluster.budgets([name] if name else [])]
     elif name:
         raise click.UsageError("give NAME or --journal, not both")

@@ -62,9 +62,9 @@ def budget_file(path: Path) -> Named:
 class Cluster:
     """What the caller may read of a cluster."""
 
-    def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
-        """Raises CouldNotCheckError."""
-        self._connection = Connection(kubeconfig, context)
+    def __init__(self, kubeconfig: Path | None, context: str | None, otherwise: str = "") -> None:
+        """`otherwise` is what helps where there is no cluster. Raises CouldNotCheckError."""
+        self._connection = Connection(kubeconfig, context, otherwise)
 
     @property
     def namespace(self) -> str:

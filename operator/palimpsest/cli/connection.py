@@ -31,7 +31,8 @@ Json = dict[str, Any]
 class Connection:
     """Calls to one API server; every one raises CouldNotCheckError where it gets no answer."""
 
-    def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str | None, otherwise: str = "") -> None:
+        """`otherwise` is what else helps where there is no cluster."""
         from kubernetes import client  # noqa: PLC0415 - slow, and not needed offline
         from kubernetes.config import ConfigException, load_config  # noqa: PLC0415
 
@@ -40,6 +41,7 @@ class Connection:
         except (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError) as error:
             raise CouldNotCheckError(
                 f"no cluster: {' '.join(str(error).split())[:300]}; give --kubeconfig or --context"
+                f"{otherwise and f', or {otherwise}'}"
             ) from error
         self.custom, self.core = client.CustomObjectsApi(), client.CoreV1Api()
         self._kubeconfig, self._context = kubeconfig, context

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What `where` offers beside a cluster.
+OFFLINE = "--journal to work without a cluster"
 _FILE = click.Path(path_type=Path)
 
 

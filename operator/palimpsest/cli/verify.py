@@ -27,7 +27,7 @@ from palimpsest.storage import S3Store, StoreError, canonical_prefix
 from . import completing
 from .cluster import Cluster, Named, budget_file
 from .errors import CouldNotCheckError
-from .options import access, stores, where
+from .options import OFFLINE, access, stores, where
 from .output import output_option, written
 from .sources import (
     Access,
@@ -104,7 +104,7 @@ def verify(names: tuple[str, ...], output: str, **options: Any) -> None:
             raise click.UsageError(
                 "--budget-file, --releases, --releases-uri and --head go with --journal"
             )
-        evidence = _from_cluster(Cluster(kubeconfig, context), names, reach, wishes)
+        evidence = _from_cluster(Cluster(kubeconfig, context, OFFLINE), names, reach, wishes)
     elif names:
         raise click.UsageError("give BUDGETs or --journal, not both")
     else:

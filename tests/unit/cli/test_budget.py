@@ -106,6 +106,7 @@ def test_a_journal_that_breaks_is_shown_up_to_there(saved: Saved) -> None:
         (["--journal=x", "chat"], "not both"),
         (["--budget-file=x"], "--journal"),
         (["--kubeconfig=/does/not/exist"], "no cluster"),
+        (["--kubeconfig=/does/not/exist"], "or --journal to work without a cluster"),
         (["--journal=x", "--width=0"], "--width"),
         (["--journal=x", "--endpoint=x"], "--endpoint"),
     ],
