@@ -1,11 +1,13 @@
 """The operator's process: kopf wakes, the work queue reconciles, a Lease lets one replica act."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ RELIST_SECONDS = 300.0
 ECHO_SECONDS = 0.05
 # A pod that is told to go is killed after 30.
 ENDING_SECONDS = 15.0
+# M_ARENA_MAX of glibc's malloc.h, and how many.
+_ARENA_MAX, _ARENAS = -8, 2
 METRICS_PORT = int(os.environ.get("PALIMPSEST_METRICS_PORT", "8080"))
 PROBES_PORT = int(os.environ.get("PALIMPSEST_PROBES_PORT", "8081"))
 
@@ -49,12 +53,22 @@ def run(receipt_keys: Path) -> None:
 
     Raises ValueError for a bad configuration or signing key.
     """
+    _share_arenas()
     logs.configure()
     config = load_config(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
     load_signer(receipt_keys)
     load_kubeconfig()
     cluster = Cluster(ApiClient())
     asyncio.run(_operate(config, receipt_keys, cluster))
+
+
+def _share_arenas() -> None:
+    """Two arenas of the C library's for all threads: of one for each, little is ever given back.
+
+    Only a saving: a C library that has no such setting does without.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
 
 
 async def _operate(config: OperatorConfig, receipt_keys: Path, cluster: Cluster) -> None:
