@@ -1,6 +1,7 @@
 """The rlhf stage as a program: rewards rise, and a policy that runs away is stopped."""
 
 import json
+import math
 import signal
 import time
 from pathlib import Path
@@ -79,7 +80,9 @@ def test_a_figure_that_is_none_or_too_high_ends_the_training(
     logs: dict[str, Any], said: str
 ) -> None:
     told: list[Any] = []
-    context: Any = SimpleNamespace(progress=lambda *given, last: told.append((given, last)))
+    context: Any = SimpleNamespace(
+        progress=lambda *given, last, figures: told.append((given, last, figures))
+    )
     watch = Watch(context, {"kl": Bound("KL", 2.0, "less")})
     state = SimpleNamespace(global_step=3, max_steps=9)
     watch.on_log(None, state, None, {"loss": 1.0, "kl": 2.0})
@@ -88,7 +91,9 @@ def test_a_figure_that_is_none_or_too_high_ends_the_training(
     assert told == []
     with pytest.raises(Diverged, match=said):
         watch.on_log(None, state, None, logs)
-    assert told == [((3, 9, "steps"), True)]
+    # What is no number is told by none.
+    numbers = {key: value for key, value in logs.items() if value and math.isfinite(value)}
+    assert told == [((3, 9, "steps"), True, numbers)]
 
 
 @pytest.mark.full
