@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from . import completing, options
+from . import options
 from .connection import Connection
 from .kinds import wanted
 from .output import output_option, written
@@ -15,15 +15,7 @@ from .tables import details, listing, show
 
 
 @click.command(epilog="Exit code: 0 shown, 2 could not be read (docs/cli.md).")
-@click.argument(
-    "targets",
-    nargs=-1,
-    metavar="[KIND [NAME]... | KIND/NAME...]",
-    shell_complete=completing.targets,
-)
-@options.namespace
-@options.everywhere
-@options.cluster
+@options.resources
 @output_option
 def get(
     targets: tuple[str, ...],

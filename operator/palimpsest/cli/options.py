@@ -52,6 +52,25 @@ def everywhere(command: F) -> F:
     )(command)
 
 
+def resources(command: F) -> F:
+    """Resources of a namespace, of all, or some by kind and name."""
+    for option in reversed(
+        (
+            click.argument(
+                "targets",
+                nargs=-1,
+                metavar="[KIND [NAME]... | KIND/NAME...]",
+                shell_complete=completing.targets,
+            ),
+            namespace,
+            everywhere,
+            cluster,
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def where(command: F) -> F:
     """The cluster to ask, or the journal to read without one."""
     for option in reversed(

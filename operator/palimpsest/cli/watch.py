@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from . import completing, options
+from . import options
 from .connection import Connection, Json
 from .errors import CouldNotCheckError
 from .kinds import Wanted, wanted
@@ -112,15 +112,7 @@ class Table:
     epilog="Exit code with --until-ready: 0 all are Ready, 1 one is Stalled or was deleted; "
     "2 could not be read (docs/cli.md)."
 )
-@click.argument(
-    "targets",
-    nargs=-1,
-    metavar="[KIND [NAME]... | KIND/NAME...]",
-    shell_complete=completing.targets,
-)
-@options.namespace
-@options.everywhere
-@options.cluster
+@options.resources
 @click.option(
     "--until-ready",
     is_flag=True,

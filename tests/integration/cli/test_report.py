@@ -53,12 +53,7 @@ def finished(
     world.prepare()
     world.start()
     try:
-        for manifest in (
-            world.privacy_budget(),
-            world.private_generator(),
-            world.synthetic_dataset(),
-            world.alignment_run(),
-        ):
+        for manifest in world.manifests():
             world.apply(manifest)
         for stage, files, blocks in PIPELINE:
             more = {

@@ -74,12 +74,7 @@ def world(
     world = World(control_plane, object_store, tmp_path_factory.mktemp("world"))
     world.define()
     world.inhabit()
-    for manifest in (
-        world.privacy_budget(),
-        world.private_generator(),
-        world.synthetic_dataset(),
-        world.alignment_run(),
-    ):
+    for manifest in world.manifests():
         world.apply(manifest)
     return world
 

@@ -210,6 +210,12 @@ class World:
 
     # -- the kubelet and the stage -------------------------------------------------------------
 
+    def run_pods(self, job: Json) -> None:
+        """The kubelet's word that a Job's pods run."""
+        for pod in self.pods(job):
+            path = f"{pods_in(pod['metadata']['namespace'], pod['metadata']['name'])}/status"
+            self.kube.patch(path, {"status": {"phase": "Running"}})
+
     def end_pods(
         self, job: Json, outcome: Outcome, disrupted: bool = False, only: str = ""
     ) -> None:
@@ -320,6 +326,15 @@ class World:
         return job
 
     # -- manifests -----------------------------------------------------------------------------
+
+    def manifests(self) -> list[Json]:
+        """One of each kind, what is named before what names it."""
+        return [
+            self.privacy_budget(),
+            self.private_generator(),
+            self.synthetic_dataset(),
+            self.alignment_run(),
+        ]
 
     def storage(self, secret: str) -> Json:
         """A storage block."""

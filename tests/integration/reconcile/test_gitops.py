@@ -22,12 +22,7 @@ QUIET_SECONDS = 5.0
 
 
 def manifests(world: World) -> dict[str, Json]:
-    return {
-        "privacybudget": world.privacy_budget(),
-        "pgen": world.private_generator(),
-        "synds": world.synthetic_dataset(),
-        "align": world.alignment_run(),
-    }
+    return dict(zip(KINDS, world.manifests(), strict=True))
 
 
 def live(world: World, kind: str, manifest: Json) -> Json:

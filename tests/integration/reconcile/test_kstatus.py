@@ -63,23 +63,9 @@ def set_spec(world: World, kind: str, name: str, **fields: Any) -> None:
     world.plane.kubectl("patch", kind, name, *where, "--type=merge", "-p", patch)
 
 
-def run_pods(world: World, namespace: str, stage: str) -> None:
-    """The kubelet says that a stage's containers run."""
-    for pod in world.pods(world.job(namespace, stage)):
-        world.plane.kubectl(
-            *("patch", "pod", pod["metadata"]["name"], "-n", namespace, "--subresource=status"),
-            *("--type=merge", "-p", json.dumps({"status": {"phase": "Running"}})),
-        )
-
-
 def test_from_unseen_to_ready_and_away(world: World) -> None:
     world.kill()
-    for manifest in (
-        world.privacy_budget(),
-        world.private_generator(),
-        world.synthetic_dataset(),
-        world.alignment_run(),
-    ):
+    for manifest in world.manifests():
         world.apply(manifest)
     assert set(all_of(world).values()) == {"InProgress"}  # nobody has seen them
 
@@ -91,7 +77,7 @@ def test_from_unseen_to_ready_and_away(world: World) -> None:
     for stage, files, blocks in PIPELINE:
         kind = {"train": "pgen", "sft": "align"}.get(stage, "synds")
         if stage in ("train", "sample", "sft"):
-            run_pods(world, world.custody if blocks else world.tenant, stage)
+            world.run_pods(world.job(world.custody if blocks else world.tenant, stage))
             expect(world, kind, "Running", "InProgress")
         world.succeed(stage, files, blocks)
     for kind in reversed(KINDS):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from integration.reconcile.harness import Json, World, task_of
-from integration.reconcile.kube import pods_in
 from integration.reconcile.test_pipeline import PIPELINE
 from palimpsest.api.outcomes import Outcome
 from palimpsest.telemetry.reference import declared
@@ -35,13 +34,6 @@ def reaches(world: World, wanted: float, metric: str, /, **labels: str) -> Calla
     return lambda: value(world, metric, **labels) >= wanted
 
 
-def run_pods(world: World, job: Json) -> None:
-    """The kubelet's word that a Job's pods run."""
-    for pod in world.pods(job):
-        path = f"{pods_in(pod['metadata']['namespace'], pod['metadata']['name'])}/status"
-        world.kube.patch(path, {"status": {"phase": "Running"}})
-
-
 def fail_before_the_start(world: World) -> None:
     """A training that ends before it reads a record, and its generator's deletion."""
     world.apply(world.private_generator("unsuitable"))
@@ -57,7 +49,7 @@ def train(world: World) -> Json:
     """A training that is seen to begin, and some steps later."""
     world.apply(world.private_generator())
     job = world.job(world.custody, "train")
-    run_pods(world, job)
+    world.run_pods(job)
     mine = {"namespace": world.tenant, "name": "questions", "stage": "train"}
     world.until(
         "it runs",
@@ -78,7 +70,7 @@ def align(world: World) -> None:
     """A run on a data set that is made, until it tells of a step."""
     world.apply(world.alignment_run())
     job = world.job(world.tenant, "sft")
-    run_pods(world, job)
+    world.run_pods(job)
     told = {"done": 3, "total": 12, "unit": "steps", "figures": {"loss": 0.5}}
     place = f"{task_of(job).output.uri}progress.json"
     world.store("tenant").put(place, json.dumps(told).encode())
