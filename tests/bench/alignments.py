@@ -19,6 +19,7 @@ from cluster.fixtures import versitygw
 from palimpsest.api.task import (
     DpoParameters,
     Input,
+    ModelInput,
     RewardParameters,
     RlhfParameters,
     SftParameters,
@@ -108,6 +109,14 @@ class _Runs:
         )
 
 
+def _pushed(ground: Ground) -> ModelInput:
+    """The base model, listed already."""
+    model = parts.smollm2()
+    for path in model.folder.iterdir():
+        ground.store("root").put(f"{model.uri}{path.name}", path.read_bytes())
+    return ModelInput(store="models", uri=model.uri, digest=model.digest)
+
+
 def _prepare(method: str, held: ExitStack) -> Pair:
     top = Path(held.enter_context(TemporaryDirectory(prefix="palimpsest-bench-")))
     data, work = top / "store", top / "work"
@@ -118,8 +127,10 @@ def _prepare(method: str, held: ExitStack) -> Pair:
     examples = rows(method)
     plain = work / "data.jsonl"
     plain.write_text("".join(json.dumps(row) + "\n" for row in examples))
-    base = ground.push_model(parts.smollm2().folder, "s3://models/base/")
-    inputs: dict[str, Input] = {"base": base, "dataset": ground.push_rows("d.jsonl", examples)}
+    inputs: dict[str, Input] = {
+        "base": _pushed(ground),
+        "dataset": ground.push_rows("data.jsonl", examples),
+    }
     if method == "dpo":
         inputs["preferences"] = public_file(ground, examples)
     runs = _Runs()
