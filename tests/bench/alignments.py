@@ -10,12 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from cluster import parts, store
-from cluster.fixtures import versitygw
+from cluster import parts
 from palimpsest.api.task import (
     DpoParameters,
     Input,
@@ -27,6 +24,7 @@ from palimpsest.api.task import (
 from unit.stage.aligned import public_file
 from unit.stage.ground import Ground
 
+from bench import standing
 from bench.harness import Benchmark, Pair, Reading
 from bench.private_sets import PUBLIC
 from bench.statistics import estimate
@@ -118,13 +116,9 @@ def _pushed(ground: Ground) -> ModelInput:
 
 
 def _prepare(method: str, held: ExitStack) -> Pair:
-    top = Path(held.enter_context(TemporaryDirectory(prefix="palimpsest-bench-")))
-    data, work = top / "store", top / "work"
-    for folder in (data, work):
-        folder.mkdir()
-    serving = held.enter_context(versitygw(data, store.credentials(data / "credentials.json")))
-    ground = Ground.on(serving, work, method, 1)
+    ground = standing.for_stages(held, method)
     examples = rows(method)
+    work = ground.folder
     plain = work / "data.jsonl"
     plain.write_text("".join(json.dumps(row) + "\n" for row in examples))
     inputs: dict[str, Input] = {

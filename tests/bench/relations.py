@@ -16,15 +16,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from math import sqrt
-from pathlib import Path
 from statistics import fmean, stdev
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from cluster import parts, store
-from cluster.fixtures import versitygw
+from cluster import parts
 from embeddings import embed_all
 from palimpsest.api.task import SftParameters
 from palimpsest_stage.alignment.evaluation import likelihood
@@ -37,9 +34,9 @@ from palimpsest_stage.embed import Embedder
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.runtime import Context
 from palimpsest_stage.sft import fine_tune
-from unit.stage.ground import Ground
 from unit.stage.resampled import Clustered
 
+from bench import standing
 from bench.fidelity import CLUSTERS, SIGMA
 from bench.page import BENCHMARKS, ROOT, renew
 from bench.pools import DATA, POOLS, SIZES, pool
@@ -104,12 +101,7 @@ class Scene:
     """The teacher, the examination, and a ground for the training stage."""
 
     def __init__(self, held: ExitStack) -> None:
-        folder = Path(held.enter_context(TemporaryDirectory(prefix="palimpsest-bench-")))
-        data, self._work = folder / "store", folder / "work"
-        for each in (data, self._work):
-            each.mkdir()
-        serving = held.enter_context(versitygw(data, store.credentials(data / "credentials.json")))
-        self._ground = Ground.on(serving, self._work, "relations", 1)
+        self._ground = standing.for_stages(held, "relations")
         self.private, held_out = DATA.texts()
         self.held_out = held_out[:HELD_OUT]
         self.teacher = kept("held-out", lambda: taught(self.held_out, seed=0))

@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ from unit.stage.ground import Ground
 
 KEY = "sk-of-the-test"
 SECRET = "annotator"
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with serving() as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from palimpsest_stage.errors import EndpointFailed
 from palimpsest_stage.parts import PARTS
 from palimpsest_stage.runtime import Context
 from unit.stage.aligned import ROWS, alignment, dpo, public_file, sft
-from unit.stage.chat_server import ChatServer, serving
+from unit.stage.chat_server import ChatServer
 from unit.stage.ground import Ground
 
 KEY = "sk-of-the-judge"
@@ -36,12 +35,6 @@ SECRET = "judge"
 VERDICT = RewardParameters(max_new_tokens=16)
 ASKED = ["Can a red fox swim?", "Is the moon far?", "Do bees sleep?"]
 TOLD = ["Yes, most swim well.", "Yes, some 384,000 km.", "They do, at night."]
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with serving() as made:
-        yield made
 
 
 @pytest.fixture
