@@ -107,7 +107,7 @@ fidelity: venv ## Compare sampled and selected texts with private ones: the tabl
 
 .PHONY: relations
 relations: venv ## Align a model on real, synthetic and public instructions, for hours: docs/benchmarks.md.
-	$(PYTHON) -m bench.relations
+	$(PYTHON) -m bench.relations $(if $(AT_ONCE),--at-once $(AT_ONCE))
 
 .PHONY: gpu
 gpu: venv ## On a machine with a CUDA device: tests of what runs there, and its benchmarks.

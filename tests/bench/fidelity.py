@@ -24,9 +24,10 @@ from unit.stage.resampled import Clustered, apart
 
 from bench.divergences import Features, frechet, mauve
 from bench.page import BENCHMARKS, renew
-from bench.pools import DATA, EPSILON, POOLS, SIZES, TOP_P, pool
+from bench.pools import DATA, EPSILON, POOLS, TOP_P, pool
 
-SIZE, SIGMA = 3_000, 10
+# Instructions of a generator; texts compared; noise.
+POOL, SIZE, SIGMA = 30_000, 3_000, 10
 CLUSTERS = clusters_within(NOISE_SHARE, Decimal(SIGMA), DATA.records)
 # k-means' of MAUVE.
 SEEDS = 5
@@ -84,7 +85,7 @@ class Scene:
 
 def measure(scene: Scene, seed: int) -> Figures:
     """Of one pool: set -> metric -> figures."""
-    texts = pool(seed)
+    texts = pool(seed, POOL)
     clustered = Clustered.from_points(scene.embedded(texts), scene.votes, CLUSTERS, seed)
     at_random = np.random.default_rng(seed)
     real, other = at_random.permutation(len(scene.private))[: 2 * SIZE].reshape(2, SIZE)
@@ -137,7 +138,7 @@ def section(found: list[Figures]) -> str:
         "",
         f"Distance of {SIZE:,} texts from {SIZE:,} of {DATA.name}'s {DATA.records:,} private "
         f"questions. {POOLS} generators (SmolLM2-135M-Instruct, epsilon {EPSILON}, the "
-        f"quickstart's settings, each with noise of its own), {SIZES[EPSILON]:,} instructions of "
+        f"quickstart's settings, each with noise of its own), {POOL:,} instructions of "
         f"each, nucleus {TOP_P}; resampled in {CLUSTERS} clusters of all-MiniLM-L6-v2 with noise "
         f"{SIGMA}. Mean (least to greatest). `make fidelity`.",
         "",

@@ -1,4 +1,4 @@
-"""python -m bench.pools: instructions of the demo's generators, each trained anew.
+"""Instructions of the demo's generators, each trained anew.
 
 A pool is kept in build/bench/pools/ as soon as it is drawn. On a GPU where there is one.
 """
@@ -6,7 +6,6 @@ A pool is kept in build/bench/pools/ as soon as it is drawn. On a GPU where ther
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,21 +26,19 @@ DATA = PRIVATE[0]
 # The quickstart's.
 EPSILON, RATE, TOP_P = "3", "0.01", 0.95
 POOLS = 3
-# Instructions of a generator, by its epsilon.
-SIZES = {EPSILON: 30_000, "8": 10_000}
 ROWS = 1024 if torch.cuda.is_available() else 256
 
 
-def pool(seed: int, epsilon: str = EPSILON) -> list[str]:
-    """Instructions of a generator that was trained on the private texts."""
-    kept = KEPT / f"epsilon-{epsilon}-{seed}.json"
+def pool(seed: int, count: int, epsilon: str = EPSILON) -> list[str]:
+    """At most so many instructions of a generator that was trained on the private texts."""
+    kept = KEPT / f"epsilon-{epsilon}-{seed}-{count}.json"
     if not kept.exists():
         adapters = trained(DATA, Cell(DATA.name, epsilon, RATE, seed))
         with tempfile.TemporaryDirectory() as folder:
             adapters.save(Path(folder))
             model, tokenizer = load_causal(parts.smollm2().folder, "bfloat16")
             lora.merge(model, Path(folder))
-        texts = _sampled(model, tokenizer, SIZES[epsilon], seed)
+        texts = _sampled(model, tokenizer, count, seed)
         KEPT.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(texts))
     found: list[str] = json.loads(kept.read_text())
@@ -54,11 +51,3 @@ def _sampled(model: Any, tokenizer: Any, count: int, seed: int) -> list[str]:
     ended = list(decode(model, [shape.start] * count, MAX_LENGTH, {shape.end}, choose, ROWS))
     texts = tokenizer.batch_decode([ids for _, ids in ended], skip_special_tokens=True)
     return [text.strip() for text in texts if text.strip()]
-
-
-if __name__ == "__main__":
-    for number in range(POOLS):
-        for level in SIZES:
-            found = len(pool(number, level))
-            print(f"epsilon {level}, {number}: {found:,} instructions", flush=True)
-    sys.exit(0)
