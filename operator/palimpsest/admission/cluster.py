@@ -7,7 +7,7 @@ from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi, VersionApi
 from kubernetes.client.exceptions import ApiException
 
 from palimpsest.api import GROUP, VERSION
-from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetSpec, PrivacyBudgetStatus
+from palimpsest.api.budget import PrivacyBudget
 from palimpsest.api.dataset import SyntheticDataset, SyntheticDatasetSpec
 from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
 
@@ -32,15 +32,7 @@ class ApiCluster:
                 GROUP, VERSION, PrivacyBudget.plural, name, _request_timeout=TIMEOUT_SECONDS
             )
         )
-        if found is None:
-            return None
-        status = found.get("status")
-        return Budget(
-            name=name,
-            generation=found["metadata"]["generation"],
-            spec=PrivacyBudgetSpec.model_validate(found["spec"]),
-            status=PrivacyBudgetStatus.model_validate(status) if status else None,
-        )
+        return None if found is None else Budget.of(found)
 
     def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None:
         """The PrivateGenerator's spec, or None. Raises ValueError if it is malformed."""

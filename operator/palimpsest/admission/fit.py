@@ -1,7 +1,9 @@
 """Does a charge fit into what a PrivacyBudget's status says is left? Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any, Self
 
 from palimpsest.api.budget import PrivacyBudgetSpec, PrivacyBudgetStatus
 from palimpsest.privacy.gate import renyi_cost, rho
@@ -21,6 +23,17 @@ class Budget:
     generation: int
     spec: PrivacyBudgetSpec
     status: PrivacyBudgetStatus | None
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Self:
+        """Raises ValueError if it is malformed."""
+        status, metadata = manifest.get("status"), manifest["metadata"]
+        return cls(
+            name=metadata["name"],
+            generation=metadata["generation"],
+            spec=PrivacyBudgetSpec.model_validate(manifest["spec"]),
+            status=PrivacyBudgetStatus.model_validate(status) if status else None,
+        )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from palimpsest.api.refusals import Refusal
 from palimpsest.privacy import audits
 from palimpsest.privacy.calibration import MIN_EPSILON
 from palimpsest.privacy.clusters import clusters_of, clusters_within, noise_variation
-from palimpsest.privacy.gate import choose_order
+from palimpsest.privacy.gate import choose_order, rho
 from palimpsest.privacy.mechanisms import DiscreteGaussian
 from palimpsest.privacy.pricing import (
     limit_of,
@@ -90,10 +90,10 @@ def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
                 warnings = []
             case PrivacyBudget.kind, "CREATE" | "UPDATE":
                 old = request.get("oldObject")
-                warnings = _budget(
-                    _spec(PrivacyBudgetSpec, request["object"]),
-                    _spec(PrivacyBudgetSpec, old) if old else None,
-                )
+                limits = _spec(PrivacyBudgetSpec, request["object"])
+                warnings = _budget(limits, _spec(PrivacyBudgetSpec, old) if old else None)
+                if old and "status" in old:
+                    _covers_spent(limits, Budget.of(old))
             case PrivateGenerator.kind, "CREATE":
                 spec = _spec(PrivateGeneratorSpec, request["object"])
                 warnings = _generator(spec, request["namespace"], _name(request), cluster)
@@ -179,6 +179,17 @@ def _budget(spec: PrivacyBudgetSpec, old: PrivacyBudgetSpec | None) -> list[str]
             Refusal.LIMIT_INVALID, f"{field}: no gate can be opened: {error}"
         ) from error
     return _weak("spec.limit.epsilon", limit.epsilon)
+
+
+def _covers_spent(spec: PrivacyBudgetSpec, old: Budget) -> None:
+    gate, limit = gate_of(old), limit_of(spec)
+    if gate is not None and rho(limit.epsilon, limit.delta, gate.order) < gate.units - gate.left:
+        raise RefusedError(
+            Refusal.LIMIT_BELOW_SPENT,
+            f"spec.limit.epsilon: {spec.limit.epsilon} is less than was given out already: "
+            f"{1 - gate.left_share} of the gate at {old.spec.limit.epsilon}; what is spent stays "
+            "spent, what is reserved may be released",
+        )
 
 
 def _generator(

@@ -10,6 +10,7 @@ class Refusal(StrEnum):
     NOT_CONFIRMED = "NotConfirmed"
     LIMIT_INVALID = "LimitInvalid"
     LIMIT_RAISED = "LimitRaised"
+    LIMIT_BELOW_SPENT = "LimitBelowSpent"
     PLACES_OVERLAP = "PlacesOverlap"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     MODEL_NOT_ALLOWED = "ModelNotAllowed"

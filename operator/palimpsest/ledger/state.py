@@ -206,8 +206,7 @@ class LedgerState:
         if spent > allowed:
             raise LedgerError(
                 f"epsilon: {body.epsilon} is less than was given out already "
-                f"({_percent(spent, allowed)} of what it allows); release reservations or keep "
-                f"{self.epsilon}"
+                f"({_percent(spent, allowed)} of what it allows); release reservations first"
             )
         return replace(self, epsilon=body.epsilon, limit_units=allowed)
 

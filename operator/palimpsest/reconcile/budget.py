@@ -11,6 +11,8 @@ from palimpsest.api.budget import (
     PrivacyBudgetStatus,
     Shares,
 )
+from palimpsest.ledger.entries import Tighten
+from palimpsest.ledger.errors import LedgerError
 from palimpsest.ledger.state import Charge, LedgerState
 from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
 
@@ -24,6 +26,7 @@ REFRESH_SECONDS = 300.0
 RETRY_SECONDS = 30.0
 LATEST_CHARGES = 20
 
+LIMIT_BELOW_SPENT = "LimitBelowSpent"
 # Troubles that pass only when somebody changes something.
 LASTING = ("UriInvalid", "UriNested")
 ENDED = (
@@ -39,7 +42,7 @@ def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
     ledger = view.ledger
     actions: tuple[LedgerAction, ...] = ()
     verdict, requeue = _verdict(view)
-    if isinstance(ledger, LedgerState) and (not ledger.is_open or _lowered(view, ledger)):
+    if isinstance(ledger, LedgerState) and (not ledger.is_open or _tightens(view, ledger)):
         actions = (Open(),)
         verdict = Verdict("Reconciling", "OpeningJournal", "The journal is being opened.")
     # What is remembered of a journal that contradicts it is the evidence: it stays.
@@ -79,6 +82,9 @@ def _verdict(view: BudgetView) -> tuple[Verdict, float]:
     mismatch = _mismatch(view, view.ledger)
     if mismatch:
         return Verdict("Stalled", "JournalMismatch", mismatch), REFRESH_SECONDS
+    below = below_spent(view)
+    if below:
+        return Verdict("Stalled", LIMIT_BELOW_SPENT, below), RETRY_SECONDS
     if not view.custody.granted:
         return (
             Verdict("Reconciling", "CustodyNotGranted", f"{view.custody.message}."),
@@ -133,6 +139,28 @@ def _lowered(view: BudgetView, ledger: LedgerState) -> bool:
     return Decimal(view.budget.spec.limit.epsilon) < Decimal(ledger.epsilon)
 
 
+def _tightens(view: BudgetView, ledger: LedgerState) -> bool:
+    return _lowered(view, ledger) and not below_spent(view)
+
+
+def below_spent(view: BudgetView) -> str:
+    """Why the journal does not take the lower limit, and nothing new is given out; "" if it does.
+
+    Admission refuses such a limit; a reservation may have come in between.
+    """
+    ledger = view.ledger
+    if isinstance(ledger, LedgerTrouble) or not ledger.is_open or not _lowered(view, ledger):
+        return ""
+    try:
+        ledger.after(Tighten(epsilon=view.budget.spec.limit.epsilon))
+    except LedgerError as refused:
+        return (
+            f"spec.limit.{refused}. The limit stays {ledger.epsilon}: what was paid for goes on, "
+            "and nothing more is given out."
+        )
+    return ""
+
+
 def _describe(view: BudgetView, ledger: LedgerState) -> PrivacyBudgetStatus:
     head = ledger.head
     return PrivacyBudgetStatus(
@@ -167,8 +195,13 @@ def _summary(charge: Charge, ledger: LedgerState) -> ChargeSummary:
 
 
 def usable(view: BudgetView) -> Verdict | None:
-    """None if charges can be made to this budget, else why not."""
+    """None if charges of this budget can be settled, else why not.
+
+    Whether new ones may be made is said by `below_spent` too.
+    """
     verdict, _ = _verdict(view)
+    if verdict.reason == LIMIT_BELOW_SPENT:
+        return None
     if verdict.state == "Ready" and isinstance(view.ledger, LedgerState) and view.ledger.is_open:
         return None
     if verdict.state == "Ready":
@@ -177,10 +210,16 @@ def usable(view: BudgetView) -> Verdict | None:
 
 
 def guarantee(view: BudgetView) -> str:
-    """The statement that holds whatever is released from the budget."""
-    limit, data = view.budget.spec.limit, view.budget.spec.dataset
+    """The statement that holds whatever is released from the budget.
+
+    At the journal's limit: a lower one of the spec holds only once the journal has taken it. While
+    the journal cannot be read, what was said of it last.
+    """
+    ledger, before = view.ledger, view.budget.status
+    if isinstance(ledger, LedgerTrouble) or not ledger.is_open:
+        return before.guarantee if before else ""
     return (
         f"Everything ever released from PrivacyBudget {view.meta.name} is (epsilon "
-        f"{limit.epsilon}, delta {limit.delta})-differentially private with respect to adding or "
-        f"removing one {data.privacy_unit.lower()}."
+        f"{ledger.epsilon}, delta {ledger.delta})-differentially private with respect to adding or "
+        f"removing one {view.budget.spec.dataset.privacy_unit.lower()}."
     )

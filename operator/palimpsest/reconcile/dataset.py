@@ -335,6 +335,7 @@ def _refused(observed: ObservedDataset, budget: BudgetView) -> Verdict | None:
     if spec.resampling is None:
         return None
     for reason, message in (
+        (budgets.LIMIT_BELOW_SPENT, budgets.below_spent(budget)),
         (
             "NamespaceNotAllowed",
             namespace_refusal(paying, name, observed.meta.namespace, budget.tenant),

@@ -142,6 +142,7 @@ def _refused(observed: ObservedGenerator, budget: BudgetView) -> Verdict | None:
     """What admission refuses, refused again here: it may have been away, or the terms changed."""
     spec, paying, name = observed.generator.spec, budget.budget.spec, budget.meta.name
     for reason, message in (
+        (budgets.LIMIT_BELOW_SPENT, budgets.below_spent(budget)),
         (
             "NamespaceNotAllowed",
             namespace_refusal(paying, name, observed.meta.namespace, budget.tenant),

@@ -153,6 +153,25 @@ def test_a_stage_that_never_begins_gives_its_reservation_back(world: World) -> N
     world.job(world.custody, "train")
 
 
+def test_a_limit_below_what_was_given_out_stops_new_charges_and_is_never_claimed(
+    world: World,
+) -> None:
+    # Admission is away in this world: it would have refused the lower limit.
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    world.job(world.custody, "train")
+    world.apply(world.privacy_budget("2.9"))
+    world.until("said", lambda: world.summary("pb", world.budget) == "LimitBelowSpent")
+    assert "(epsilon 3.4, " in world.get("pb", world.budget)["status"]["guarantee"]
+    world.apply(world.private_generator("later", "0.5"))
+    world.until("held", lambda: world.summary("pgen", "later") == "LimitBelowSpent")
+    assert len(world.journal().refresh().charges) == 1
+
+    world.succeed("train", {"adapter_model.safetensors": b"adapter"}, 3)
+    world.until("what was paid for goes on", lambda: world.summary("pgen", "questions") == "Ready")
+    assert len(world.journal().refresh().charges) == 1
+
+
 def test_a_queue_starts_the_job_and_we_do_not_fight_it(world: World) -> None:
     budget = world.privacy_budget()
     budget["spec"]["custodian"]["compute"] = {"queueName": "gpus"}

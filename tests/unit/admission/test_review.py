@@ -355,6 +355,24 @@ def test_budgets_are_denied_by_field(path: str, value: Any, message: str) -> Non
     assert message in decision.message
 
 
+def half_spent() -> samples.Json:
+    """A budget whose status says that more than half of it was given out."""
+    shares = {"committed": "0.3", "reserved": "0.3", "left": "0.4"}
+    spent = samples.budget()
+    spent["metadata"]["generation"] = 1
+    return spent | {"status": {"observedGeneration": 1, "gateOrder": 4, "shares": shares}}
+
+
+def test_a_limit_does_not_go_below_what_was_given_out() -> None:
+    old = half_spent()
+    for epsilon, allowed in (("7", True), ("5.5", False)):
+        decision = ask(samples.changed(old, "spec.limit.epsilon", epsilon), Known(), "UPDATE", old)
+        assert decision.allowed == allowed, decision.message
+    assert decision.message.startswith(
+        "spec.limit.epsilon: 5.5 is less than was given out already: 0.6 of the gate at 8;"
+    )
+
+
 def test_a_limit_only_goes_down_in_exact_decimals() -> None:
     old = samples.budget()
     lower = samples.changed(old, "spec.limit.epsilon", "7.999999999999")
@@ -451,6 +469,7 @@ def test_an_audit_that_is_not_required_is_admitted_with_a_warning() -> None:
 
 def test_each_denial_has_its_reason_and_each_reason_its_denial() -> None:
     change, made, old = samples.changed, samples.generator, samples.budget()
+    spent = half_spent()
     private = next(iter(cluster().budgets.values())).spec.dataset.uri
     among = {"prompts": f"{private}x.jsonl", "digest": samples.DIGEST}
     denials = {
@@ -458,6 +477,9 @@ def test_each_denial_has_its_reason_and_each_reason_its_denial() -> None:
         Refusal.NOT_CONFIRMED: ask(old, Known(), "DELETE"),
         Refusal.LIMIT_INVALID: ask(change(old, "spec.limit.delta", "0.1"), Known()),
         Refusal.LIMIT_RAISED: ask(change(old, "spec.limit.epsilon", "9"), Known(), "UPDATE", old),
+        Refusal.LIMIT_BELOW_SPENT: ask(
+            change(spent, "spec.limit.epsilon", "5.5"), Known(), "UPDATE", spent
+        ),
         Refusal.PLACES_OVERLAP: ask(change(old, "spec.releases.uri", f"{private}o/"), Known()),
         Refusal.NAMESPACE_NOT_ALLOWED: ask(change(made(), "metadata.namespace", "x"), cluster()),
         Refusal.MODEL_NOT_ALLOWED: ask(

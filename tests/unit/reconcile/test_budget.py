@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 from palimpsest.api.budget import PrivacyBudget, PrivacyBudgetStatus
 from palimpsest.ledger import Journal, LedgerState
-from palimpsest.reconcile.budget import LATEST_CHARGES, reconcile, usable
+from palimpsest.reconcile.budget import (
+    LATEST_CHARGES,
+    below_spent,
+    guarantee,
+    reconcile,
+    usable,
+)
 from palimpsest.reconcile.observed import LedgerTrouble, Objects, ObservedBudget
 from palimpsest.reconcile.plan import Open, Plan
 from unit.ledger.folder_store import DATA, HISTOGRAM, LIMIT, ORDER, FolderStore, subject, task
@@ -117,6 +123,32 @@ def test_a_journal_is_opened_once_and_tightened_when_the_limit_falls(journal: Jo
     assert decide(budget(), journal.state).ledger == ()
     assert decide(budget(epsilon="7"), journal.state).ledger == (Open(),)
     assert decide(budget(), SHORTER).ledger == ()
+
+
+def test_a_limit_below_what_was_given_out_is_refused_and_never_claimed(journal: Journal) -> None:
+    for number in range(200):
+        journal.reserve(subject(f"n{number}"), task(), HISTOGRAM)
+    lower = budget(epsilon="5.5")
+    plan = decide(lower, journal.state)
+    assert plan.ledger == ()
+    stalled = condition(plan, "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "LimitBelowSpent")
+    assert stalled["message"].startswith("spec.limit.epsilon: 5.5 is less than was given out")
+    assert plan.status is not None
+    assert "(epsilon 8, delta 1e-5)" in plan.status["guarantee"]
+    assert below_spent(view(lower, journal.state)) == stalled["message"]
+    # What was paid for goes on.
+    assert usable(view(lower, journal.state)) is None
+
+
+def test_a_lower_limit_is_claimed_once_the_journal_has_it(journal: Journal) -> None:
+    lower = view(budget(epsilon="7"), journal.state)
+    assert "(epsilon 8, " in guarantee(lower)
+    journal.open(DATA, LIMIT.model_copy(update={"epsilon": "7"}), ORDER)
+    assert "(epsilon 7, " in guarantee(view(budget(epsilon="7"), journal.state))
+    assert below_spent(lower) == ""
+    before = after(decide(budget(), journal.state))
+    assert guarantee(view(before, SHORTER)) == guarantee(view(before, journal.state))
 
 
 def test_the_latest_charges_are_shown_newest_first(journal: Journal) -> None:
