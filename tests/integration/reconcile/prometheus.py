@@ -37,6 +37,11 @@ class Prometheus:
         values = [float(value) for series in told for _, value in series["values"]]
         return [value for value in values if math.isfinite(value)]
 
+    def firing(self) -> set[str]:
+        """The alerts that fire now."""
+        told = self._ask("alerts", {})["alerts"]
+        return {alert["labels"]["alertname"] for alert in told if alert["state"] == "firing"}
+
     def up(self) -> bool:
         """Whether all targets have been scraped."""
         told = self._ask("query", {"query": "up"})["result"]
@@ -48,12 +53,12 @@ class Prometheus:
 
 
 @contextmanager
-def scraping(folder: Path, ports: Mapping[str, int]) -> Iterator[Prometheus]:
+def scraping(folder: Path, ports: Mapping[str, int], rules: Path = RULES) -> Iterator[Prometheus]:
     """Prometheus, while the block lasts; `ports` are where each job shows its metrics."""
     folder.mkdir()
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(RULES)],
+        "rule_files": [str(rules)],
         "scrape_configs": [
             {
                 "job_name": job,
