@@ -15,6 +15,9 @@ from integration.admission.ground import Authority
 from palimpsest.api.annotation import TokenPrices
 from palimpsest.api.outcomes import EXIT_CODES, Outcome
 from palimpsest.api.task import AnnotateParameters, EndpointAccess, EndpointInput, Input, Task
+from palimpsest_stage.answers.asking import Asking, Mailbox, Question
+from palimpsest_stage.answers.endpoint import Endpoint, Manner
+from palimpsest_stage.answers.kept import Place
 from palimpsest_stage.parts import PARTS
 from unit.stage.chat_server import ChatServer, serving
 from unit.stage.ground import Ground
@@ -151,7 +154,24 @@ def test_asked_to_stop_it_keeps_what_came(ground: Ground, server: ChatServer) ->
     first.process.terminate()
     ended = first.wait()
     assert (ended.code, ended.outcome) == (75, "Interrupted")
+    # At most the two that were under way: while it keeps what came, it asks nothing more.
     assert len(kept(ground, task)) >= server.seen().answered.total() - 2
+
+
+def test_nothing_more_is_asked_once_it_is_stopped(server: ChatServer, tmp_path: Path) -> None:
+    server.order(delay=0.05)
+    access = EndpointAccess(concurrency=2, timeout_seconds=5, patience_seconds=60)
+    asked = EndpointInput(base_url=server.base_url, model="tiny")
+    endpoint = Endpoint(asked, access, Manner("Be brief.", 16), tmp_path)
+    mailbox = Mailbox(lambda tell: Asking(endpoint, access, False, tell))
+    questions = [Question(Place(row, 0), text) for row, text in enumerate(instructions(60))]
+    came = next(mailbox.ask(questions)).answers
+    for part in mailbox.stop():
+        came = [*came, *part.answers]
+    then = server.seen().asked.total()
+    assert len(came) >= then - 2
+    time.sleep(0.5)
+    assert server.seen().asked.total() == then < 60
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 
 from palimpsest.api.outcomes import Outcome
@@ -131,6 +133,9 @@ class Mailbox:
     def __init__(self, asking: Callable[[Callable[[Part], None]], Asking]) -> None:
         self._told = SimpleQueue[Part | None]()
         self._asking = asking(self._told.put)
+        self._thread: threading.Thread | None = None
+        self._begun = threading.Event()
+        self._cancel: Callable[[], object] | None = None
         self._failure: BaseException | None = None
         self._ended = False
 
@@ -140,25 +145,46 @@ class Mailbox:
         Raises what ended the asking, after all that came before.
         """
 
+        async def asked() -> None:
+            work = asyncio.ensure_future(self._asking.ask(questions))
+            self._cancel = partial(work.get_loop().call_soon_threadsafe, work.cancel)
+            self._begun.set()
+            await work
+
         def settle() -> None:
             try:
-                asyncio.run(self._asking.ask(questions))
+                asyncio.run(asked())
             except BaseException as error:
                 self._failure = error
             finally:
+                self._begun.set()
                 self._told.put(None)
 
-        threading.Thread(target=settle, daemon=True).start()
+        self._thread = threading.Thread(target=settle, daemon=True)
+        self._thread.start()
+        yield from self._taken()
+        if self._failure:
+            raise self._failure
+
+    def stop(self) -> Iterator[Part]:
+        """Ask nothing more and give up what is under way; everything that came and was not taken.
+
+        What was answered while that is written would be asked, and paid for, again.
+        """
+        if self._thread is None:
+            return
+        self._begun.wait()
+        if self._cancel is not None:
+            with suppress(RuntimeError):  # its loop may have ended by itself
+                self._cancel()
+        self._thread.join()
+        yield from self._taken()
+
+    def _taken(self) -> Iterator[Part]:
         while not self._ended:
             part = self._gather(self._told.get())
             if part.requests:
                 yield part
-        if self._failure:
-            raise self._failure
-
-    def rest(self) -> Part:
-        """What has come by now and was not taken."""
-        return Part() if self._told.empty() else self._gather(self._told.get())
 
     def _gather(self, told: Part | None) -> Part:
         part = Part()

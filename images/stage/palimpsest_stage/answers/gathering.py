@@ -34,5 +34,6 @@ def gather(
             keeper.keep(part)
             progress(answered)
     except Interrupted:
-        keeper.keep(mailbox.rest())
+        for part in mailbox.stop():
+            keeper.keep(part)
         raise
