@@ -154,8 +154,7 @@ def private_stage(
     if latest is None or latest.deleting:
         return _begin(stage, view, latest, status)
     if latest.state == "Active":
-        so_far = f"{view.intended_steps}/{_steps(stage)} steps" if view.intended_steps else ""
-        step = stages.running(stage.plan, latest, stages.Progress(so_far), status)
+        step = stages.running(stage.plan, latest, stages.Progress(_so_far(stage, view)), status)
         if latest.unserved:
             return replace(step, children=(CreateService(latest.unserved),))
         return step
@@ -199,6 +198,14 @@ def charge_status(
         share=spent_share(ledger, view.cost),
         noise_multiplier=stage.mechanism.noiseMultiplier,
     )
+
+
+def _so_far(stage: PrivateStage, view: Charge) -> str:
+    """Where the present attempt is; steps that a restart repeats are spent anew, not done anew."""
+    if view.next_block is None:
+        return ""
+    whole = _steps(stage)
+    return f"{min(whole, view.next_block * view.block_steps)}/{whole} steps"
 
 
 def _steps(stage: PrivateStage) -> int:

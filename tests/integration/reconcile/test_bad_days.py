@@ -153,6 +153,29 @@ def test_a_stage_that_never_begins_gives_its_reservation_back(world: World) -> N
     world.job(world.custody, "train")
 
 
+def test_a_training_that_begins_again_tells_where_it_is_now(world: World) -> None:
+    world.apply(world.privacy_budget())
+    generator = world.private_generator()
+    generator["spec"]["training"] |= {"restarts": 4}
+    world.apply(generator)
+    job = world.job(world.custody, "train")
+    world.run_pods(job)
+    world.spend(job, 1, 3)
+
+    def told() -> str:
+        stages = world.get("pgen", "questions", world.tenant)["status"]["stages"]
+        return str(stages[0].get("progress", ""))
+
+    steps, block = (task_of(job).parameters.model_dump()[key] for key in ("steps", "block_steps"))
+    world.until("all of it", lambda: told() == f"{3 * block}/{steps} steps")
+    world.plane.kubectl("delete", "job", job["metadata"]["name"], "-n", world.custody)
+    again = world.job(world.custody, "train", 2)
+    world.run_pods(again)
+    world.spend(again, 2, 1)
+    # Paid for anew, it is no more than the first block.
+    world.until("the first again", lambda: told() == f"{block}/{steps} steps")
+
+
 def test_a_limit_below_what_was_given_out_stops_new_charges_and_is_never_claimed(
     world: World,
 ) -> None:
