@@ -25,6 +25,7 @@ from palimpsest_stage.alignment.statistics import duel, wilson
 
 from bench.fidelity import CLUSTERS, SIGMA
 from bench.page import BENCHMARKS, ROOT, renew
+from bench.plots import dots
 from bench.pools import DATA, POOLS, pool
 from bench.private_sets import PUBLIC
 from bench.students import (
@@ -53,6 +54,7 @@ from bench.students import (
 )
 
 KEPT = ROOT / "docs" / "assets" / "relations.json"
+PLOT = KEPT.with_suffix(".svg")
 # Student's 97.5% point for three seeds.
 T = 4.303
 # Of a figure that is kept.
@@ -123,6 +125,9 @@ def section(found: Found) -> str:
             for epsilon in EPSILONS
         )
         + ".",
+        "",
+        f"![Held-out NLL by what was learnt from](assets/{PLOT.name})",
+        "",
     ]
     if low <= 0:
         lines.append("Public and real are not apart outside their interval: no share is stated.")
@@ -195,7 +200,13 @@ def main(arguments: list[str]) -> int:
                 each({(UNTRAINED, 0): partial(student, UNTRAINED, 0)})
             each({(arm, seed): partial(student, arm, seed) for arm in missing})
     found = {arm: [students[arm, seed] for seed in range(POOLS)] for arm in ARMS}
-    renew(BENCHMARKS, "relations", section(found | {UNTRAINED: [students[UNTRAINED, 0]]}))
+    found[UNTRAINED] = [students[UNTRAINED, 0]]
+    dots(
+        PLOT,
+        "held-out NLL of each seed's student, nats a token",
+        {arm.name: [fmean(each.nll) for each in found[arm]] for arm in (UNTRAINED, *ARMS)},
+    )
+    renew(BENCHMARKS, "relations", section(found))
     return 0
 
 
