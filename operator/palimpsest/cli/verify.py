@@ -85,7 +85,7 @@ class Wishes:
     "heads",
     multiple=True,
     metavar="SEQUENCE:DIGEST",
-    help="An entry that you noted: the journal must still hold it.",
+    help="Of one journal: an entry that you noted, which it must still hold.",
 )
 @output_option
 def verify(names: tuple[str, ...], output: str, **options: Any) -> None:
@@ -100,11 +100,12 @@ def verify(names: tuple[str, ...], output: str, **options: Any) -> None:
     wishes = Wishes(**options)
     anchors = [_anchor(text) for text in wishes.heads]
     if journal is None:
-        if file or wishes.releases or wishes.releases_uri or anchors:
-            raise click.UsageError(
-                "--budget-file, --releases, --releases-uri and --head go with --journal"
-            )
-        evidence = _from_cluster(Cluster(kubeconfig, context, OFFLINE), names, reach, wishes)
+        if file or wishes.releases or wishes.releases_uri:
+            raise click.UsageError("--budget-file, --releases and --releases-uri go with --journal")
+        if anchors and len(names) != 1:
+            raise click.UsageError("--head is of one journal: give one BUDGET, or --journal")
+        cluster = Cluster(kubeconfig, context, OFFLINE)
+        evidence = _from_cluster(cluster, names, reach, wishes, anchors)
     elif names:
         raise click.UsageError("give BUDGETs or --journal, not both")
     else:
@@ -125,12 +126,18 @@ def _anchor(text: str) -> Anchor:
 
 
 def _from_cluster(
-    cluster: Cluster, names: Iterable[str], reach: Access, wishes: Wishes
+    cluster: Cluster,
+    names: Iterable[str],
+    reach: Access,
+    wishes: Wishes,
+    anchors: list[Anchor],
 ) -> Iterable[Evidence]:
     budgets = cluster.budgets(names)
     keys, troubles = _keys(cluster, wishes)
     for named in budgets:
-        evidence = Evidence(named.name, named.name, None, keys=keys, troubles=troubles)
+        evidence = Evidence(
+            named.name, named.name, None, keys=keys, troubles=troubles, anchors=anchors
+        )
         yield _of_budget(evidence, named, reach, wishes)
 
 

@@ -82,6 +82,15 @@ def test_what_the_operator_left_is_sound(settled: World) -> None:
     assert "releases  1, 1 signed receipts" in done.stdout
 
 
+def test_a_head_that_was_noted_is_looked_for_by_name(settled: World) -> None:
+    head = settled.journal().refresh().head
+    assert head is not None
+    noted = f"--head={head.sequence}:"
+    assert verify(settled, "custodian", noted + head.digest) == (0, [])
+    code, codes = verify(settled, "custodian", f"{noted}sha256:{'0' * 64}")
+    assert (code, codes) == (1, ["J008"])
+
+
 def test_keys_without_the_right_to_list_verify_too(settled: World) -> None:
     assert verify(settled, "operator") == (0, [])
 
