@@ -49,14 +49,16 @@ lint: venv ## Style, types, import contracts, the generated CRDs and pages.
 	$(PYTHON) -m palimpsest.api.reference build/api.md && diff build/api.md docs/api.md
 	$(PYTHON) -m palimpsest.telemetry.reference build/metrics.md && diff build/metrics.md docs/metrics.md
 	$(PYTHON) -m chart.values_page build/values.md && diff build/values.md docs/values.md
+	$(PYTHON) -m argocd.configmap build/argocd-cm.yaml && diff build/argocd-cm.yaml argocd/argocd-cm.yaml
 
 .PHONY: crds
-crds: venv ## Generate crds/, the chart's copy, and docs' api.md, metrics.md and values.md.
+crds: venv ## Generate crds/, the chart's copy, argocd/argocd-cm.yaml, and docs' api.md, metrics.md and values.md.
 	$(PYTHON) -m palimpsest.api.crd crds
 	$(PYTHON) -m palimpsest.api.crd charts/palimpsest/files/crds
 	$(PYTHON) -m palimpsest.api.reference docs/api.md
 	$(PYTHON) -m palimpsest.telemetry.reference docs/metrics.md
 	$(PYTHON) -m chart.values_page docs/values.md
+	$(PYTHON) -m argocd.configmap argocd/argocd-cm.yaml
 
 .PHONY: docs
 docs: venv ## Build the documentation site into build/site: pages that need no network.

