@@ -142,10 +142,16 @@ def _log_sum(terms: Sequence[float]) -> float:
 def epsilon_pld(mechanisms: Iterable[Mechanism], delta: float) -> float:
     """Epsilon of the composition at `delta` by privacy loss distributions (dp-accounting).
 
-    Takes about a second and 100 MB in a process of its own. Raises AccountantError where the extra
-    `accounting` is missing, or a noise multiplier is so small that the distribution would not fit
-    into memory.
+    Takes about a second and 100 MB in a process of its own, once for each question. Raises
+    AccountantError where the extra `accounting` is missing, or a noise multiplier is so small that
+    the distribution would not fit into memory.
     """
+    return _pld(tuple(mechanisms), delta)
+
+
+# Budgets of one kind ask the same, and so does a receipt that has to be written again.
+@lru_cache(maxsize=1024)
+def _pld(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
     plain = [mechanism.model_dump() for mechanism in mechanisms]
     for mechanism in plain:
         if float(mechanism["noiseMultiplier"]) < MIN_PLD_NOISE:

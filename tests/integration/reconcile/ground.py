@@ -19,7 +19,6 @@ from faults.proxy import Call, Exchange, Fault, Proxy
 from integration.reconcile.harness import Json, World
 from integration.reconcile.kube import jobs_in
 from integration.reconcile.sequences import DATASETS, GENERATORS, LIMIT, RUNS, Target
-from palimpsest.storage import AccessKeys, S3Store, StoreConfig
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Ground(World):
     def __init__(self, site: Site, folder: Path) -> None:
         proxied = ObjectStore(site.between.endpoint, site.store.credentials)
         super().__init__(site.plane, proxied, folder)
+        self.behind = site.store
         self.site = site
         self.kubeconfig = site.api.kubeconfig(folder / "kubeconfig")
         self.operators = Operators(self)
@@ -45,38 +45,12 @@ class Ground(World):
         self._rule: Callable[[Call], Fault | None] = lambda _: None
         self._writing = threading.Lock()
         self.written: list[str] = []
-        self._stores: dict[str, S3Store] = {}
 
     def prepare(self) -> None:
         """All but the definitions."""
         self.inhabit()
         self.configure()
         self.heal()
-
-    def inhabit(self) -> None:
-        """As the harness does, without its two processes an object."""
-        for name, labels in (
-            (self.custody, {"palimpsest.dev/custody": "granted"}),
-            (self.tenant, {}),
-        ):
-            self.kube.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
-        account = {"metadata": {"name": "private-data"}}
-        self.kube.create(f"/api/v1/namespaces/{self.custody}/serviceaccounts", account)
-
-    def store(self, account: str) -> S3Store:
-        """The store itself, entered with one account's keys."""
-        if account not in self._stores:
-            keys = self.site.store.credentials[account]
-            self._stores[account] = S3Store(
-                StoreConfig(
-                    endpoint=self.site.store.endpoint,
-                    region="us-east-1",
-                    path_style=True,
-                    ca_bundle=None,
-                    credentials=AccessKeys(keys.access_key, keys.secret_key),
-                )
-            )
-        return self._stores[account]
 
     def manifest(self, target: Target) -> Json:
         """A resource as its user wrote it."""

@@ -52,7 +52,9 @@ class World:
     def __init__(self, plane: ControlPlane, store: ObjectStore, folder: Path) -> None:
         self.plane = plane
         self.kube = Kube(plane.kubeconfig)
-        self.object_store = store
+        self.object_store = store  # the operator's way to the store
+        self.behind = store  # the test's own
+        self._stores: dict[str, S3Store] = {}
         self.folder = folder
         self.mark = uuid.uuid4().hex[:6]
         self.custody = f"custody-{self.mark}"
@@ -86,20 +88,9 @@ class World:
             (self.custody, {"palimpsest.dev/custody": "granted"}),
             (self.tenant, {}),
         ):
-            self.apply(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Namespace",
-                    "metadata": {"name": name, "labels": labels},
-                }
-            )
-        self.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "ServiceAccount",
-                "metadata": {"name": "private-data", "namespace": self.custody},
-            }
-        )
+            self.kube.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        account = {"metadata": {"name": "private-data"}}
+        self.kube.create(f"/api/v1/namespaces/{self.custody}/serviceaccounts", account)
 
     def configure(self) -> None:
         """The operator's configuration and keys."""
@@ -261,16 +252,18 @@ class World:
 
     def store(self, account: str) -> S3Store:
         """The store, entered with one account's keys."""
-        keys = self.object_store.credentials[account]
-        return S3Store(
-            StoreConfig(
-                endpoint=self.object_store.endpoint,
-                region="us-east-1",
-                path_style=True,
-                ca_bundle=None,
-                credentials=AccessKeys(keys.access_key, keys.secret_key),
+        if account not in self._stores:
+            keys = self.behind.credentials[account]
+            self._stores[account] = S3Store(
+                StoreConfig(
+                    endpoint=self.behind.endpoint,
+                    region="us-east-1",
+                    path_style=True,
+                    ca_bundle=None,
+                    credentials=AccessKeys(keys.access_key, keys.secret_key),
+                )
             )
-        )
+        return self._stores[account]
 
     def journal(self, account: str = "custodian") -> Journal:
         """The budget's journal."""

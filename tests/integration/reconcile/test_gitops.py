@@ -16,7 +16,8 @@ from integration.reconcile.kube import named
 from integration.reconcile.test_pipeline import PIPELINE
 
 KINDS = ("privacybudget", "pgen", "synds", "align")
-PATIENCE_SECONDS = 900
+SHORT = tuple(stage for stage in PIPELINE if stage[0] not in ("cluster", "histogram", "select"))
+PATIENCE_SECONDS = 300
 # The operator looks at everything again within a few seconds of a change; after them it is quiet.
 QUIET_SECONDS = 5.0
 
@@ -25,27 +26,41 @@ def manifests(world: World) -> dict[str, Json]:
     return dict(zip(KINDS, world.manifests(), strict=True))
 
 
+def short(world: World) -> dict[str, Json]:
+    """The same with the stages alone that lead from one kind to the next."""
+    made = manifests(world)
+    del made["synds"]["spec"]["resampling"]
+    return made
+
+
 def live(world: World, kind: str, manifest: Json) -> Json:
     meta = manifest["metadata"]
     return world.get(kind, meta["name"], meta.get("namespace", ""))
 
 
-def run_to_the_end(*worlds: World) -> None:
-    """Whoever has a Job has it done; each receipt of a charge costs seconds of a processor."""
-    ahead = [(world, list(PIPELINE)) for world in worlds]
+def run_to_the_end(
+    *worlds: World, pipeline: tuple[tuple[str, dict[str, bytes], int], ...] = PIPELINE
+) -> None:
+    """Whoever has a Job has it done."""
+    ahead = [(world, list(pipeline)) for world in worlds]
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(stages for _, stages in ahead):
         assert time.monotonic() < deadline, [stages[:1] for _, stages in ahead]
+        # One question for all: to ask every namespace would keep the API server from its work.
+        there = {
+            (job["metadata"]["namespace"], job["metadata"]["labels"]["palimpsest.dev/stage"])
+            for job in worlds[0].kube.items("/apis/batch/v1/jobs", "palimpsest.dev/stage")
+        }
         for world, stages in ahead:
             if not stages:
                 continue
             stage, files, blocks = stages[0]
-            if world.find_job(world.custody if blocks else world.tenant, stage):
+            if (world.custody if blocks else world.tenant, stage) in there:
                 world.succeed(stage, files, blocks)
                 stages.pop(0)
         time.sleep(0.2)
     for world in worlds:
-        world.until("Ready", partial(_ready, world))
+        world.until("Ready", partial(_ready, world), PATIENCE_SECONDS)
 
 
 def _ready(world: World) -> bool:
@@ -53,8 +68,8 @@ def _ready(world: World) -> bool:
 
 
 def _seen(world: World, kind: str) -> bool:
-    status = live(world, kind, manifests(world)[kind]).get("status", {})
-    return "observedGeneration" in status
+    found = live(world, kind, manifests(world)[kind])
+    return bool(found["status"]["observedGeneration"] == found["metadata"]["generation"])
 
 
 @pytest.fixture
@@ -75,19 +90,23 @@ def worlds(
         made[0].kill()
 
 
-@pytest.mark.full
 def test_every_order_of_the_four_manifests_ends_ready(worlds: list[World]) -> None:
     orders = list(itertools.permutations(KINDS))
     for turn in range(len(KINDS)):
-        for world, order in zip(worlds, orders, strict=True):
-            world.apply(manifests(world)[order[turn]])
+        stream = [
+            json.dumps(short(world)[order[turn]])
+            for world, order in zip(worlds, orders, strict=True)
+        ]
+        worlds[0].plane.kubectl("apply", "-f", "-", stdin="\n---\n".join(stream))
         for world, order in zip(worlds, orders, strict=True):
             # Each is seen before the next comes: they do not merely arrive together.
-            world.until(f"{order[turn]} is seen", partial(_seen, world, order[turn]))
-    run_to_the_end(*worlds)
+            world.until(
+                f"{order[turn]} is seen", partial(_seen, world, order[turn]), PATIENCE_SECONDS
+            )
+    run_to_the_end(*worlds, pipeline=SHORT)
     for world in worlds:
-        charges = world.journal().refresh().charges.values()
-        assert [charge.status for charge in charges] == ["committed"] * 2
+        (charge,) = world.journal().refresh().charges.values()
+        assert charge.status == "committed"
 
 
 def test_what_is_applied_again_is_as_it_was_and_nobody_fights_over_it(world: World) -> None:
