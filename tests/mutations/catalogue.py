@@ -280,8 +280,8 @@ MUTATIONS = (
     Mutation(
         "an artifact's text becomes markup",
         f"{OPERATOR}/report/page.py",
-        'f"<td{short}>{escape(text)}</td>"',
-        'f"<td{short}>{text}</td>"',
+        'f"<td{style}>{escape(text)}</td>"',
+        'f"<td{style}>{text}</td>"',
         "tests/unit/demo/test_report.py::test_text_from_artifacts_is_escaped",
     ),
 )

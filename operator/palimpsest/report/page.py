@@ -16,8 +16,8 @@ from . import STYLE, svg
 from .facts import Facts, costs, told
 
 MOST_ROWS = 20
-# Cells of so many letters stay on one line.
-_SHORT = 18
+# Cells of so many letters stay on one line; a cell with a word of so many is given room.
+_SHORT, _LONG_WORD = 18, 40
 
 
 def render(facts: Facts) -> str:
@@ -56,8 +56,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    short = " class=short" if len(text) <= _SHORT else ""
-    return f"<td{short}>{escape(text)}</td>"
+    long = any(len(word) > _LONG_WORD for word in text.split())
+    style = " class=short" if len(text) <= _SHORT else " class=long" if long else ""
+    return f"<td{style}>{escape(text)}</td>"
 
 
 def tiles(pairs: Sequence[tuple[str, str]]) -> str:
