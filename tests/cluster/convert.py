@@ -77,6 +77,9 @@ def tiny(source: Path, target: Path) -> None:
 def _save(model: Any, tokenizer: Any, target: Path) -> None:
     model.save_pretrained(target, safe_serialization=True)
     tokenizer.save_pretrained(target)
+    for path in target.iterdir():
+        # Weights are written for their owner alone, and pods that mount the folder are others.
+        path.chmod(0o644)
 
 
 if __name__ == "__main__":

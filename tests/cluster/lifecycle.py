@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cluster import addons, cache, images, packages, state, store, toolchain
 from cluster.commands import run
@@ -20,6 +21,8 @@ from cluster.report import ClusterError, say, step
 from cluster.runtime import Runtime
 
 DISK_COLD, DISK_WARM = 32, 4  # GiB
+# The object store, in the cluster's folder: what lies in it and its keys.
+STORED = ("store", "store-credentials.json")
 
 
 def require_root() -> None:
@@ -69,8 +72,18 @@ def build_images() -> list[images.Layout]:
     return [*images.small_images(), *(images.build(name) for name in images.NAMES)]
 
 
-def up() -> state.Cluster:
-    """A running cluster with DNS, the store and the images of this checkout; a no-op when it is."""
+def renew() -> state.Cluster:
+    """Another cluster around this one's object store: all that etcd held is lost."""
+    with TemporaryDirectory(dir=state.folder().parent) as kept:
+        down(keep=Path(kept))
+        return up(Path(kept))
+
+
+def up(stored: Path | None = None) -> state.Cluster:
+    """A running cluster with DNS, the store and the images of this checkout; a no-op when it is.
+
+    `stored`: a folder with the object store that a new cluster takes up.
+    """
     require_machine()
     packages.ensure_debian()
     with ThreadPoolExecutor() as side:
@@ -81,7 +94,7 @@ def up() -> state.Cluster:
         pid = running(cluster)
         fresh = cluster is None or pid is None
         if cluster is None or pid is None:
-            cluster, pid = _start()
+            cluster, pid = _start(stored)
         layouts = built.result()
     link_tools(cluster)
     runtime = Runtime(pid, cluster.runtime)
@@ -113,9 +126,11 @@ def _import(runtime: Runtime, layouts: list[images.Layout]) -> dict[str, str]:
     return references
 
 
-def _start() -> tuple[state.Cluster, int]:
+def _start(stored: Path | None) -> tuple[state.Cluster, int]:
     down()
     cluster, locks = state.choose()
+    if stored is not None:
+        _move(stored, cluster.folder)
     with step(
         f"start Kubernetes {toolchain.KUBERNETES} in its own namespaces ({cluster.whole_cidr})"
     ):
@@ -176,8 +191,16 @@ def running(cluster: state.Cluster | None) -> int | None:
     return pid if b"cluster.supervisor" in command else None
 
 
-def down() -> None:
-    """Ends every process, mount and device of the cluster and removes its state."""
+def _move(here: Path, there: Path) -> None:
+    for name in STORED:
+        (here / name).rename(there / name)
+
+
+def down(keep: Path | None = None) -> None:
+    """Ends every process, mount and device of the cluster and removes its state.
+
+    `keep`: a folder that the object store is moved to.
+    """
     folder = state.folder()
     cluster = state.load()
     if cluster is not None:
@@ -187,6 +210,8 @@ def down() -> None:
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     if any(Path(mount).is_relative_to(folder) for mount in mounted):
         raise ClusterError(f"something is mounted under {folder}: unmount it, then run again")
+    if keep is not None:
+        _move(folder, keep)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -19,14 +19,22 @@ TENANT = "assistants"
 RELEASE = "palimpsest"
 
 
-def install(ground: Ground) -> None:
-    """Install or upgrade the chart and put each role's keys where only it reads them."""
-    tools, keys = ground.tools, ground.store.keys
+def namespaces(tools: Tools) -> None:
+    """The product's and the tenant's."""
     tools.apply(_namespace(SYSTEM) + _namespace(TENANT), "the namespaces")
+
+
+def install(ground: Ground, cluster: str = "") -> None:
+    """Install or upgrade the chart and put each role's keys where only it reads them.
+
+    `cluster` is the chart's value of that name.
+    """
+    tools, keys = ground.tools, ground.store.keys
+    namespaces(tools)
     tools.apply(_secret(SYSTEM, "palimpsest-store", keys["operator"]), "the operator's Secret")
     values = BUILD / "values.json"
     values.parent.mkdir(parents=True, exist_ok=True)
-    values.write_text(json.dumps(chart_values(ground), indent=2))
+    values.write_text(json.dumps(chart_values(ground) | {"cluster": cluster}, indent=2))
     answer = tools.helm(
         *("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM),
         *("--wait", "--timeout", "4m", "--values", str(values)),

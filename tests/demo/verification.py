@@ -11,17 +11,17 @@ from demo.console import DemoError
 from demo.ground import Ground
 
 
-def command(budget: str, ground: Ground) -> list[str]:
+def command(budget: str, ground: Ground, *more: str) -> list[str]:
     """The command line; `kubectl palimpsest verify` is the same."""
     return [
-        *("palimpsest", "verify", budget, "--files"),
+        *("palimpsest", "verify", budget, "--files", *more),
         *("--kubeconfig", str(ground.tools.kubeconfig), "--endpoint", ground.store.endpoint_here),
     ]
 
 
-def run(budget: str, ground: Ground) -> str:
+def run(budget: str, ground: Ground, *more: str) -> str:
     """What it says of a sound budget. Raises DemoError with what it says of another."""
-    program, *arguments = command(budget, ground)
+    program, *arguments = command(budget, ground, *more)
     keys = ground.store.keys["custodian"]
     done = subprocess.run(
         [Path(sys.executable).parent / program, *arguments],

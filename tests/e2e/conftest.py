@@ -14,6 +14,7 @@ from demo.ground import Ground
 from demo.kubectl import Tools
 from e2e.run import Pipeline, bucket_as
 from e2e.specs import BLOCK, Specs
+from prometheus import Prometheus, of_pods, scraping
 
 # Nothing here is timed: a busy machine may take this long.
 PATIENCE_SECONDS = 900
@@ -49,8 +50,23 @@ def fresh_specs(ground: Ground, kind: str) -> Specs:
 
 
 @pytest.fixture(scope="session")
+def prometheus(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """It scrapes the operator's and admission's pods from before the pipeline on."""
+    folder = tmp_path_factory.mktemp("scraped")
+    with (
+        of_pods(ground.tools, install.SYSTEM, folder) as targets,
+        scraping(folder / "prometheus", targets) as found,
+    ):
+        await_(found.up, "the first scrapes")
+        yield found
+
+
+@pytest.fixture(scope="session")
 def pipeline(
-    ground: Ground, specs: Specs, tmp_path_factory: pytest.TempPathFactory
+    ground: Ground,
+    specs: Specs,
+    prometheus: Prometheus,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pipeline]:
     """Run it: the training's Job is deleted in mid-run, the operator's pod while sampling."""
     run = Pipeline(ground, specs, bucket_as(ground, "root"))

@@ -43,6 +43,8 @@ def _server(image: str) -> list[dict[str, Any]]:
             {"name": "POD_NAME", "value": SERVER},
             {"name": "HF_HUB_OFFLINE", "value": "1"},
         ],
+        # Or it gets none at all while anything else works.
+        "resources": {"requests": {"cpu": "1"}},
         "readinessProbe": {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 1},
         "volumeMounts": [
             {"name": path.strip("/"), "mountPath": path, "readOnly": True} for path in folders

@@ -23,7 +23,6 @@ from faults.apiserver import ApiProxy
 from faults.proxy import Call, Exchange, Fault, Proxy, Rule, pass_all
 from integration.admission.ground import Authority, Server, running
 from integration.reconcile.harness import Json, World
-from integration.reconcile.prometheus import RULES, Prometheus, scraping
 from integration.reconcile.test_dashboards import review
 from palimpsest.api.outcomes import Outcome
 from palimpsest.ledger.entries import Subject
@@ -31,6 +30,7 @@ from palimpsest.ledger.errors import Denied
 from palimpsest.ledger.journal import Journal
 from palimpsest.ledger.nesting import entry
 from palimpsest.privacy.mechanisms import DiscreteGaussian
+from prometheus import RULES, Prometheus, at_ports, scraping
 
 pytestmark = pytest.mark.full
 
@@ -143,7 +143,9 @@ def site(control_plane: ControlPlane, object_store: ObjectStore, tmp_path: Path)
         apart = held.enter_context(ExitStack())
         admission = apart.enter_context(running(world.kubeconfig, tmp_path / "certificates"))
         ports = {"palimpsest-operator": world.metrics, "palimpsest-admission": admission.metrics}
-        prometheus = held.enter_context(scraping(tmp_path / "prometheus", ports, hurried(tmp_path)))
+        prometheus = held.enter_context(
+            scraping(tmp_path / "prometheus", at_ports(ports), hurried(tmp_path))
+        )
         world.until("both are scraped", prometheus.up)
         yield Site(world, store, api, admission, prometheus, apart, set())
 
@@ -155,7 +157,7 @@ def restarted(site: Site) -> Iterator[Site]:
     world.start()
     ports = {"palimpsest-operator": world.metrics}
     folder = world.folder / "again"
-    with scraping(folder, ports, hurried(world.folder)) as prometheus:
+    with scraping(folder, at_ports(ports), hurried(world.folder)) as prometheus:
         yield replace(site, prometheus=prometheus, seen=set())
 
 

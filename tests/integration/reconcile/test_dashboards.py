@@ -15,9 +15,9 @@ import samples
 from chart.dashboards import BOARDS, filled, queries
 from integration.admission.ground import Authority, Server, running
 from integration.reconcile.harness import World
-from integration.reconcile.prometheus import scraping
 from integration.reconcile.test_metrics import align, fail_before_the_start, finish, train
 from integration.reconcile.test_pipeline import PIPELINE
+from prometheus import at_ports, scraping
 
 
 def review(server: Server, manifest: samples.Json) -> bool:
@@ -47,7 +47,7 @@ def test_every_query_has_figures(world: World, tmp_path: Path) -> None:
     Authority().issue(tmp_path / "certificates")
     with running(world.plane.kubeconfig, tmp_path / "certificates") as admission:
         ports = {"palimpsest-operator": world.metrics, "palimpsest-admission": admission.metrics}
-        with scraping(tmp_path / "prometheus", ports) as prometheus:
+        with scraping(tmp_path / "prometheus", at_ports(ports)) as prometheus:
             world.until("both are scraped", prometheus.up)
             began = time.monotonic()
             assert review(admission, world.privacy_budget())
