@@ -32,7 +32,7 @@ from palimpsest.reconcile.adapter.stores import Stores
 from palimpsest.reconcile.adapter.workqueue import WorkQueue
 from palimpsest.reconcile.jobs import LABEL_KIND, LABEL_NAME, LABEL_NAMESPACE
 from palimpsest.reconcile.observed import Settings
-from palimpsest.telemetry import budgets, logs, resources, serving, workers
+from palimpsest.telemetry import budgets, logs, resources, serving, traces, workers
 from palimpsest.telemetry.resources import Object
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ def run(receipt_keys: Path) -> None:
     """
     _share_arenas()
     logs.configure()
+    traces.configure("operator")
     config = load_config(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
     load_signer(receipt_keys)
     load_kubeconfig()
@@ -90,6 +91,7 @@ async def _operate(config: OperatorConfig, receipt_keys: Path, cluster: Cluster)
             await _reconcile(config, receipt_keys, cluster, stopping)
     finally:
         await loop.run_in_executor(None, lease.release)
+        await loop.run_in_executor(None, traces.close)
         await probes.cleanup()
 
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from palimpsest.api.config import parse_config
 from palimpsest.api.crd import RESOURCES, render
+from palimpsest.telemetry.traces import ENDPOINT_VARIABLE, RATIO_VARIABLE
 
 CHART = Path(__file__).parents[2] / "charts" / "palimpsest"
 OPERATOR = "registry.example/palimpsest-operator@sha256:" + "1" * 64
@@ -114,6 +115,31 @@ def test_the_operator_reads_the_configuration_it_is_given() -> None:
         each["name"]: each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each
     }
     assert [secrets[mounts[store.credentials]] for store in config.stores] == ["store-a", "store-b"]
+
+
+@pytest.mark.parametrize("component", ["operator", "admission"])
+def test_spans_go_where_the_values_say_and_nowhere_without(component: str) -> None:
+    def told(**tracing: Any) -> dict[str, Any]:
+        found = pick(rendered(values(**tracing)), "Deployment", f"palimpsest-{component}")
+        (container,) = found["spec"]["template"]["spec"]["containers"]
+        return {
+            each["name"]: each.get("value", each.get("valueFrom"))
+            for each in container["env"]
+            if each["name"].startswith("OTEL")
+        }
+
+    assert told() == {}
+    assert told(tracing={"samplingRatio": 0.5, "headersSecret": "unused"}) == {}
+    endpoint = "http://collector.monitoring:4318"
+    assert told(tracing={"endpoint": endpoint}) == {
+        ENDPOINT_VARIABLE: endpoint,
+        RATIO_VARIABLE: "1",
+    }
+    assert told(tracing={"endpoint": endpoint, "samplingRatio": 0, "headersSecret": "key"}) == {
+        ENDPOINT_VARIABLE: endpoint,
+        RATIO_VARIABLE: "0",
+        "OTEL_EXPORTER_OTLP_HEADERS": {"secretKeyRef": {"name": "key", "key": "headers"}},
+    }
 
 
 @pytest.mark.parametrize("endpoint", ["", "https://hub.example.com/mirror"])

@@ -31,6 +31,13 @@ VARIANTS: dict[str, Json] = {
             "scrapers": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
         }
     ),
+    "tracing": values(
+        tracing={
+            "endpoint": "http://collector.monitoring:4318",
+            "samplingRatio": 0.25,
+            "headersSecret": "collector",
+        }
+    ),
     "pod-monitor": values(metrics={"podMonitor": {"enabled": True, "interval": "1m"}}),
     "secret": values(
         admission={"tls": {"mode": "secret", "secretName": "mine", "caBundle": "Y2E="}}

@@ -18,7 +18,10 @@ from cluster.report import step
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ("operator", "stage")
-UV_EXTRAS = {"operator": ["--extra", "accounting"], "stage": ["--extra", "stage"]}
+UV_EXTRAS = {
+    "operator": ["--extra", "accounting", "--extra", "tracing"],
+    "stage": ["--extra", "stage"],
+}
 SUITE = "bookworm"
 BASE_PACKAGES = "python3,python3-pip,ca-certificates"
 PAUSE = "localhost/palimpsest-pause:1"

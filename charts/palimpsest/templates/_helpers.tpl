@@ -99,6 +99,20 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
+{{/* Where spans go, as OpenTelemetry's own variables say it. */}}
+{{- define "palimpsest.tracing" -}}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ .samplingRatio | quote }}}
+{{- with .headersSecret }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: headers}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Scheduling fields of the operator's or the admission's values. */}}
 {{- define "palimpsest.scheduling" -}}
 {{- with .nodeSelector }}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 from aiohttp import web
 
-from palimpsest.telemetry import admission, serving
+from palimpsest.telemetry import admission, logs, serving, traces
 from palimpsest.telemetry.catalogue import KINDS
+from palimpsest.telemetry.traces import Trace
 
 from .certificates import Certificates
 from .cluster import ApiCluster
@@ -43,17 +45,8 @@ def decide(body: Any, cluster: ApiCluster) -> dict[str, Any]:
     """The AdmissionReview that answers `body`; whatever goes wrong is a denial."""
     request = body.get("request") if isinstance(body, dict) else None
     request = request if isinstance(request, dict) else {}
-    kind, operation = _labels(request)
-    with admission.decision(kind, operation) as count:
-        try:
-            decision = review(request, cluster)
-            count("allowed" if decision.allowed else "denied", decision.reason)
-        except Exception as error:
-            # Its text may repeat the object; the type is enough to find the cause.
-            log.error("review failed", extra={"kind": kind, "error": type(error).__name__})
-            log.debug("review failed", exc_info=error)
-            decision = FAILED
-            count("failed", None)
+    with logs.scope():
+        decision = _decide(request, cluster)
     response: dict[str, Any] = {
         "uid": str(request.get("uid") or ""),
         "allowed": decision.allowed,
@@ -63,6 +56,44 @@ def decide(body: Any, cluster: ApiCluster) -> dict[str, Any]:
     if decision.warnings:
         response["warnings"] = list(decision.warnings)
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+
+
+def _decide(request: dict[str, Any], cluster: ApiCluster) -> Decision:
+    kind, operation = _labels(request)
+    begun, trace = time.time_ns(), _trace(request, kind)
+    logs.bind(kind=kind, namespace=trace.namespace, name=trace.name, uid=trace.uid)
+    # What is only tried out is nobody's beginning.
+    traced = bool(trace.uid) and request.get("dryRun") is not True
+    logs.bind(trace_id=trace.hex if traced and traces.enabled() else "")
+    with admission.decision(kind, operation) as count:
+        try:
+            decision = review(request, cluster)
+            outcome: admission.Outcome = "allowed" if decision.allowed else "denied"
+        except Exception as error:
+            # Its text may repeat the object; the type is enough to find the cause.
+            log.error("review failed", extra={"error": type(error).__name__})
+            log.debug("review failed", exc_info=error)
+            decision, outcome = FAILED, "failed"
+        count(outcome, decision.reason)
+    told = {"operation": operation, "reason": decision.reason.value if decision.reason else ""}
+    if outcome != "failed":
+        log.info("reviewed", extra={"outcome": outcome, **told})
+    if traced:
+        traces.review(trace, begun, outcome, told)
+    return decision
+
+
+def _trace(request: dict[str, Any], kind: str) -> Trace:
+    """What is asked about, as far as the request says; the UID is there even on creation."""
+    told = request.get("object") or request.get("oldObject")
+    metadata = told.get("metadata") if isinstance(told, dict) else None
+    metadata = metadata if isinstance(metadata, dict) else {}
+    generation = metadata.get("generation")
+    # Whoever reaches the port may call: what a request claims is cut to what a name may have.
+    namespace, name, uid = (
+        str(metadata.get(each) or "")[:253] for each in ("namespace", "name", "uid")
+    )
+    return Trace(kind, namespace, name, uid, generation if isinstance(generation, int) else 1)
 
 
 def _labels(request: dict[str, Any]) -> tuple[str, str]:
@@ -111,6 +142,7 @@ async def serve(options: Options, cluster: ApiCluster) -> None:
             certificates.refresh()
     for runner in runners:
         await runner.cleanup()
+    await asyncio.to_thread(traces.close)
 
 
 def _probes(certificates: Certificates, cluster: ApiCluster) -> list[web.RouteDef]:

@@ -30,10 +30,11 @@ def admission(
 
     from palimpsest.admission.cluster import ApiCluster  # noqa: PLC0415
     from palimpsest.admission.server import Options, serve  # noqa: PLC0415
-    from palimpsest.telemetry import logs  # noqa: PLC0415
+    from palimpsest.telemetry import logs, traces  # noqa: PLC0415
 
     try:
         logs.configure()
+        traces.configure("admission")
         load_config()
         options = Options(certificates, port, probes_port, metrics_port, host)
         asyncio.run(serve(options, ApiCluster(ApiClient())))

@@ -19,12 +19,19 @@ Status = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Ended:
-    """An attempt of a stage that ended `at`, without an artifact if there is a `reason`."""
+    """An attempt of a stage that ended `at`, without an artifact if there is a `reason`.
+
+    `shown`: the status itself says when it ended.
+    """
 
     stage: str
     reason: str
     seconds: float | None
     at: str
+    begun: str = ""
+    job: str = ""
+    charge: str = ""
+    shown: bool = True
 
 
 def standing(status: Status) -> str:
@@ -72,11 +79,13 @@ def ended(before: Status, after: Status, jobs: Sequence[Job]) -> Iterator[Ended]
     known = {stage["name"]: stage for stage in before.get("stages", ())}
     for stage in after.get("stages", ()):
         told: Status = known.get(stage["name"], {})
+        charge = (stage.get("charge") or {}).get("id", "")
         if stage["state"] == "Succeeded":
             begun, over = stage.get("startTime"), stage.get("completionTime")
             news = told.get("state") != "Succeeded" or not told.get("completionTime")
             if begun and over and news:
-                yield Ended(stage["name"], "", _seconds(begun, over), over)
+                seconds, job_name = _seconds(begun, over), stage.get("job", "")
+                yield Ended(stage["name"], "", seconds, over, begun, job_name, charge)
             continue
         named = {stage.get("job"), told.get("job")} - {"", None}
         job = next((job for job in jobs if job.name in named and job.state == "Failed"), None)
@@ -84,7 +93,16 @@ def ended(before: Status, after: Status, jobs: Sequence[Job]) -> Iterator[Ended]
         known_end = told.get("state") in ("Waiting", "Failed")
         if job is not None and not (known_end and told.get("job") == job.name):
             lasted = _seconds(job.started, job.ended) if job.started and job.ended else None
-            yield Ended(stage["name"], why(job)[0], lasted, job.ended)
+            yield Ended(
+                stage["name"],
+                why(job)[0],
+                lasted,
+                job.ended,
+                job.started,
+                job.name,
+                charge,
+                shown=stage["state"] == "Failed",
+            )
 
 
 def _seconds(begun: str, over: str) -> float:

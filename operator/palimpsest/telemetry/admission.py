@@ -46,7 +46,8 @@ _CERTIFICATE = gauge(
 start_at_zero(_DECISIONS, (*KINDS, OTHER_KIND), OPERATIONS[:3], ("failed",), (_FAILED,))
 start_at_zero(_SECONDS, (*KINDS, OTHER_KIND))
 
-Count = Callable[[Literal["allowed", "denied", "failed"], Refusal | None], None]
+Outcome = Literal["allowed", "denied", "failed"]
+Count = Callable[[Outcome, Refusal | None], None]
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def decision(kind: str, operation: str) -> Iterator[Count]:
     """Time one decision; the block says how it went, and why if it was denied."""
     began = time.perf_counter()
 
-    def count(outcome: Literal["allowed", "denied", "failed"], reason: Refusal | None) -> None:
+    def count(outcome: Outcome, reason: Refusal | None) -> None:
         told = reason.value if reason else "Allowed" if outcome == "allowed" else _FAILED
         _DECISIONS.labels(kind, operation, outcome, told).inc()
 

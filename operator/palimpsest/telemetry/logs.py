@@ -1,18 +1,43 @@
-"""Structured logs: one JSON object a line on standard error."""
+"""Structured logs: one JSON object a line on standard error.
+
+docs/logs-and-events.md lists the fields. What a line is about is bound around the work, once.
+"""
 
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 LEVEL_VARIABLE = "PALIMPSEST_LOG_LEVEL"
+LEVELS = ("debug", "info", "warning", "error")
+
+_bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default=MappingProxyType({}))
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
+@contextmanager
+def scope() -> Iterator[None]:
+    """What is bound within ends with the block."""
+    token = _bound.set(_bound.get())
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def bind(**fields: str) -> None:
+    """Further lines of this scope have these fields; empty ones are left out."""
+    _bound.set({**_bound.get(), **{name: value for name, value in fields.items() if value}})
+
+
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message and whatever was passed as `extra`."""
+    """Time, level, logger, message, what is bound, and whatever was passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line. An exception is named by its type and text, without the stack above DEBUG."""
@@ -21,6 +46,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_bound.get(),
             **{key: value for key, value in record.__dict__.items() if key not in _STANDARD},
         }
         if record.exc_info and record.exc_info[1] is not None:
@@ -33,15 +59,15 @@ class JsonFormatter(logging.Formatter):
 
 def configure() -> None:
     """Log from the level in PALIMPSEST_LOG_LEVEL (default info). Raises ValueError if unknown."""
-    name = os.environ.get(LEVEL_VARIABLE, "info").upper()
-    levels = logging.getLevelNamesMapping()
-    if name not in levels:
-        raise ValueError(f"{LEVEL_VARIABLE}={name.lower()}: use debug, info, warning or error")
+    name = os.environ.get(LEVEL_VARIABLE, "info").lower()
+    if name not in LEVELS:
+        raise ValueError(f"{LEVEL_VARIABLE}={name}: use {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
+    level = logging.getLevelNamesMapping()[name.upper()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(levels[name])
+    root.setLevel(level)
     # What these say at info is about their own requests.
     for chatty in (
         "kopf",
@@ -52,4 +78,4 @@ def configure() -> None:
         "s3transfer",
         "aiohttp.access",
     ):
-        logging.getLogger(chatty).setLevel(max(levels[name], logging.WARNING))
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))

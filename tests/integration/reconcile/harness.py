@@ -65,6 +65,7 @@ class World:
         self.kubeconfig = plane.kubeconfig  # the operator's way to the API server
         self.operator: subprocess.Popen[bytes] | None = None
         self.metrics = 0
+        self.environment: dict[str, str] = {}  # of the operator, beside what it needs
 
     # -- the cluster ------------------------------------------------------------------------
 
@@ -128,6 +129,7 @@ class World:
                     "PALIMPSEST_METRICS_PORT": str(self.metrics),
                     "PALIMPSEST_PROBES_PORT": str(probes),
                     "POD_NAME": pod,
+                    **self.environment,
                 },
                 stdout=log,
                 stderr=log,

@@ -58,7 +58,8 @@ def test_a_failed_attempt_is_told_when_the_status_first_tells_of_it(
     before: Json, after: Json
 ) -> None:
     told = list(measures.ended(before, after, (broken(),)))
-    assert told == [Ended("train", "InternalError", 90, OVER)]
+    shown = after["stages"][0]["state"] == "Failed"
+    assert told == [Ended("train", "InternalError", 90, OVER, BEGUN, "j", shown=shown)]
     assert list(measures.ended(after, after, (broken(),))) == []
     assert [each.reason for each in measures.ended(before, after, (broken(None),))] == [
         "StageFailed"
@@ -88,7 +89,10 @@ def test_a_success_is_told_once_its_end_is_known() -> None:
     before, early = status("Running", "j"), status("Succeeded", "j", startTime=BEGUN)
     over = status("Succeeded", "j", startTime=BEGUN, completionTime=OVER)
     assert list(measures.ended(before, early, ())) == []
-    assert list(measures.ended(early, over, ())) == [Ended("train", "", 90, OVER)]
+    assert list(measures.ended(early, over, ())) == [Ended("train", "", 90, OVER, BEGUN, "j")]
+    charged = status("Succeeded", "j", startTime=BEGUN, completionTime=OVER, charge={"id": "c"})
+    (told,) = measures.ended(early, charged, ())
+    assert told.charge == "c"
     assert list(measures.ended(over, over, ())) == []
 
 
@@ -99,8 +103,7 @@ def test_an_end_is_counted_once_however_often_a_status_tells_of_it() -> None:
 
     counter, before = AttemptCounter(), failures()
     thing, attempt = Object("PrivateGenerator", "n", "g"), Ended("train", "Disrupted", 90, OVER)
-    for _ in range(2):
-        counter.count(thing, attempt)
+    assert [counter.count(thing, attempt) for _ in range(2)] == [True, False]
     counter.count(Object("PrivateGenerator", "n", "other"), attempt)
     assert failures() == before + 2
     counter.count(thing, replace(attempt, at="2026-01-01T13:00:00Z"))

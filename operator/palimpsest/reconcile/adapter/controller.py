@@ -1,7 +1,6 @@
 """Observe, decide, act: the one place where a plan's parts are executed, in their order."""
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from palimpsest.api.alignment import AlignmentRun
 from palimpsest.api.budget import PrivacyBudget
 from palimpsest.api.dataset import SyntheticDataset
 from palimpsest.api.generator import PrivateGenerator
+from palimpsest.ledger import charge_id
 from palimpsest.ledger.errors import Denied, LedgerError
 from palimpsest.ledger.state import LedgerState
 from palimpsest.receipts import KeyUnusable, ReceiptInvalid
@@ -24,6 +24,7 @@ from palimpsest.reconcile.adapter.ledgers import Ledgers
 from palimpsest.reconcile.adapter.receipts import Receipts
 from palimpsest.reconcile.adapter.resources import parse
 from palimpsest.reconcile.adapter.stores import Stores
+from palimpsest.reconcile.adapter.tracing import Roots, stage_ended, trace_of
 from palimpsest.reconcile.jobs import LABEL_STAGE
 from palimpsest.reconcile.observed import (
     BudgetView,
@@ -47,6 +48,8 @@ from palimpsest.reconcile.plan import (
     ChildAction,
     CreateService,
     DeleteJob,
+    LedgerAction,
+    Open,
     Plan,
     Reserve,
     SignReceipt,
@@ -54,11 +57,12 @@ from palimpsest.reconcile.plan import (
 from palimpsest.reconcile.policies import blockage
 from palimpsest.reconcile.policies.deletion import ABANDON
 from palimpsest.storage import StoreError
-from palimpsest.telemetry import budgets, resources, stages, workers
-
-log = logging.getLogger(__name__)
+from palimpsest.telemetry import budgets, logs, resources, stages, traces, workers
+from palimpsest.telemetry.acts import act, tell
 
 CUSTODY_LABEL = "palimpsest.dev/custody"
+# The one stage of each kind that is charged.
+_PRIVATE_STAGE = {PrivateGenerator.kind: "train", SyntheticDataset.kind: "histogram"}
 SOON = 0.2
 AT_ONCE = 0.001
 LOOKS_AT_MOST = 512
@@ -82,11 +86,12 @@ Decide = Callable[[BudgetView | None, Objects, datetime], Plan]
 
 @dataclass(frozen=True)
 class Observation:
-    """What to ask for a plan, who pays, and the Jobs that were seen."""
+    """What to ask for a plan, who pays, the Jobs that were seen, and what it is made from."""
 
     decide: Decide
     paying: BudgetView | None = None
     jobs: tuple[Job, ...] = ()
+    source: Meta | None = None
 
 
 class Wake(Protocol):
@@ -114,9 +119,11 @@ class Controller:
         self._settings = settings
         self._wake = wake
         self._attempts = AttemptCounter()
+        self._roots = Roots()
 
     def reconcile(self, key: Key) -> float | None:
         """One pass; returns seconds until the next one is due, or None."""
+        logs.bind(kind=key.kind, namespace=key.namespace, name=key.name)
         with workers.reconcile(key.kind) as told:
             delay = self._once(key)
             told("success" if delay is None else "requeue_after" if delay > SOON else "requeue")
@@ -128,15 +135,19 @@ class Controller:
             gone = resources.Object(key.kind, key.namespace, key.name)
             resources.forget(gone)
             self._attempts.forget(gone)
+            self._roots.forget(gone)
             if key.kind == PrivacyBudget.kind:
                 budgets.forget(key.name)
             self._wake_dependents(key)
             return None
         meta = _meta(key.kind, current)
-        try:
-            return self._pass(meta, current)
-        except ConflictError:
-            return SOON
+        trace = trace_of(meta)
+        logs.bind(uid=meta.uid, trace_id=trace.hex if traces.enabled() else "")
+        with traces.reconcile(trace):
+            try:
+                return self._pass(meta, current)
+            except ConflictError:
+                return SOON
 
     def _pass(self, meta: Meta, current: dict[str, Any]) -> float | None:
         seen = self._observe(meta, current)
@@ -174,6 +185,7 @@ class Controller:
                 ),
                 paying,
                 jobs,
+                paying.meta if paying else None,
             )
         if meta.kind == SyntheticDataset.kind:
             synthetic = parse(SyntheticDataset, current)
@@ -190,6 +202,7 @@ class Controller:
                 ),
                 paying,
                 children,
+                source.meta if source else None,
             )
         run = parse(AlignmentRun, current)
         data = self._dataset(meta.namespace, run.spec.dataset_ref.name)
@@ -199,6 +212,7 @@ class Controller:
                 ObservedAlignment(meta, run, data, own, objects, self._settings), now
             ),
             jobs=own,
+            source=data.meta if data else None,
         )
 
     def _decide(self, decide: Decide, paying: BudgetView | None) -> Plan:
@@ -220,7 +234,8 @@ class Controller:
         acted: bool,
     ) -> float | None:
         for relay in plan.relays:
-            self._stores.relay(relay)
+            with act("relay"):
+                self._stores.relay(relay)
             acted = True
         status, refused = plan.status, False
         for child in plan.children:
@@ -232,7 +247,7 @@ class Controller:
             self._cluster.write_status(meta.kind, current, status)
             # Afterwards: what is woken reads it.
             self._announce(meta, current, status)
-        self._measure(meta, current, status, seen.jobs)
+        self._measure(meta, current, status, seen)
         if refused:
             return REFUSED_SECONDS
         for receipt in plan.receipts:
@@ -253,7 +268,7 @@ class Controller:
         meta: Meta,
         current: dict[str, Any],
         status: dict[str, Any] | None,
-        jobs: tuple[Job, ...],
+        seen: Observation,
     ) -> None:
         """Where it stands, and which attempts ended: each is told of once, as the status is."""
         thing = resources.Object(meta.kind, meta.namespace, meta.name)
@@ -263,8 +278,14 @@ class Controller:
         resources.observe(
             thing, measures.standing(status), measures.progress(status), measures.figures(status)
         )
-        for attempt in measures.ended(current.get("status") or {}, status, jobs):
-            self._attempts.count(thing, attempt)
+        trace = trace_of(meta)
+        for attempt in measures.ended(current.get("status") or {}, status, seen.jobs):
+            if self._attempts.count(thing, attempt):
+                told = {"stage": attempt.stage, "job": attempt.job, "charge": attempt.charge}
+                tell("stage ended", **told, outcome=attempt.reason or "Completed")
+                stage_ended(trace, attempt)
+        links = (trace_of(seen.source),) if seen.source else ()
+        self._roots.observe(thing, trace, current, status, links)
 
     def _held(self, meta: Meta, current: dict[str, Any], plan: Plan) -> dict[str, Any] | None:
         """The resource with our finalizer where the plan wants it; None if it is gone.
@@ -283,15 +304,12 @@ class Controller:
         denied = False
         for action in plan.ledger:
             try:
-                charged = replace(paying, ledger=self._ledgers.execute(paying.budget, action))
+                with act(type(action).__name__.lower(), **_charged(meta, paying, action)):
+                    charged = replace(paying, ledger=self._ledgers.execute(paying.budget, action))
             except Denied as denial:
                 denied = True
                 events.record(self._cluster, meta, True, "BudgetExceeded", str(denial))
             except (LedgerError, StoreError) as error:
-                log.warning(
-                    "ledger action refused",
-                    extra={"resource": str(meta.name), "action": type(action).__name__},
-                )
                 events.record(self._cluster, meta, True, "LedgerRefused", str(error))
                 raise
         for head in plan.witnesses:
@@ -303,10 +321,11 @@ class Controller:
     def _sign(self, meta: Meta, paying: BudgetView | None, receipt: SignReceipt) -> None:
         if paying is None or not isinstance(paying.ledger, LedgerState):
             return
+        told = {"stage": _PRIVATE_STAGE[meta.kind], "charge": receipt.charge}
         try:
-            self._receipts.issue(paying.meta.name, paying.ledger, receipt)
+            with act("sign receipt", **told):
+                self._receipts.issue(paying.meta.name, paying.ledger, receipt)
         except (ReceiptInvalid, KeyUnusable, StoreError) as error:
-            log.warning("receipt not written", extra={"resource": meta.name})
             events.record(self._cluster, meta, True, "ReceiptNotWritten", str(error))
             raise
 
@@ -314,7 +333,8 @@ class Controller:
         """Make or delete it; why the API server refuses to make it, if it does."""
         if isinstance(child, DeleteJob):
             try:
-                self._cluster.delete_job(child.namespace, child.name)
+                with act("delete job", job=child.name):
+                    self._cluster.delete_job(child.namespace, child.name)
             except ApiException as error:
                 # A resource that is let go whatever happens does not wait for rights.
                 if not (meta.abandoned and error.status == 403):
@@ -324,8 +344,12 @@ class Controller:
         try:
             if isinstance(child, CreateService):
                 self._cluster.create_service(child.manifest)
-            elif self._cluster.create_job(child.manifest):
-                stages.attempted(child.manifest["metadata"]["labels"][LABEL_STAGE])
+                return None
+            stage = child.manifest["metadata"]["labels"][LABEL_STAGE]
+            with act("create job", stage=stage, job=name) as made:
+                made.done = self._cluster.create_job(child.manifest)
+            if made.done:
+                stages.attempted(stage)
                 events.record(self._cluster, meta, False, "JobCreated", f"Created Job {name}.")
         except ApiException as error:
             if error.status not in (403, 422):
@@ -345,6 +369,7 @@ class Controller:
             told = status["conditions"]
             ready = next(item for item in told if item["type"] == "Ready")
             stalled = any(item["type"] == "Stalled" and item["status"] == "True" for item in told)
+            tell("standing", standing=measures.standing(status), reason=ready["reason"])
             events.record(self._cluster, meta, stalled, ready["reason"], ready["message"])
         if moved or before.get("observedGeneration") != status["observedGeneration"]:
             self._wake_dependents(Key(meta.kind, meta.namespace, meta.name))
@@ -452,6 +477,18 @@ def _meta(kind: str, current: dict[str, Any]) -> Meta:
         finalizers=tuple(metadata.get("finalizers", ())),
         abandoned=(metadata.get("annotations") or {}).get(ABANDON) == "true",
     )
+
+
+def _charged(meta: Meta, paying: BudgetView, action: LedgerAction) -> dict[str, str]:
+    """Which stage's charge is meant; opening a journal is of none."""
+    if isinstance(action, Open):
+        return {}
+    if isinstance(action, Reserve):
+        uri, of = paying.budget.spec.dataset.uri, action.subject
+        charge = charge_id(uri, of.namespace, of.kind, of.name, action.task)
+    else:
+        charge = action.charge
+    return {"stage": _PRIVATE_STAGE[meta.kind], "charge": charge}
 
 
 def _message(error: ApiException) -> str:

@@ -41,16 +41,17 @@ class AttemptCounter:
     def __init__(self) -> None:
         self._last: dict[Object, dict[str, str]] = {}
 
-    def count(self, thing: Object, attempt: Ended) -> None:
-        """An attempt ended."""
+    def count(self, thing: Object, attempt: Ended) -> bool:
+        """An attempt ended; whether that is news."""
         known = self._last.setdefault(thing, {})
         if known.get(attempt.stage) == attempt.at:
-            return
+            return False
         known[attempt.stage] = attempt.at
         if attempt.reason:
             stages.failed(attempt.stage, attempt.reason, attempt.seconds)
         elif attempt.seconds is not None:
             stages.succeeded(attempt.stage, attempt.seconds)
+        return True
 
     def forget(self, thing: Object) -> None:
         """It is gone."""

@@ -7,6 +7,7 @@ from palimpsest.api.dataset import SyntheticDataset
 from palimpsest.api.generator import PrivateGenerator
 from palimpsest.reconcile.adapter.cluster import Cluster, ConflictError
 from palimpsest.reconcile.plan import FINALIZER
+from palimpsest.telemetry import logs
 
 log = logging.getLogger(__name__)
 
@@ -41,5 +42,7 @@ def _let_go(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
             if not left:
                 raise
             continue
-        log.info("let go", extra={"kind": kind, "namespace": namespace, "resource": name})
+        with logs.scope():
+            logs.bind(kind=kind, namespace=namespace, name=name)
+            log.info("let go")
         return

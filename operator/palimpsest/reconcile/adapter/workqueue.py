@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from palimpsest.telemetry import workers
+from palimpsest.telemetry import logs, workers
 
 Key = TypeVar("Key", bound=Hashable)
 log = logging.getLogger(__name__)
@@ -105,23 +105,27 @@ class WorkQueue(Generic[Key]):
 
     def _run(self, work: Callable[[Key], float | None]) -> None:
         while (key := self._take()) is not None:
-            delay: float | None
-            try:
-                delay = work(key)
-                self._failures.pop(key, None)
-            except Exception as error:
-                failures = self._failures.get(key, 0)
-                self._failures[key] = failures + 1
-                delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 10))
-                # The class alone: messages may quote objects.
-                log.warning(
-                    "reconcile failed",
-                    extra={"key": str(key), "error": type(error).__name__, "retry_seconds": delay},
-                )
-                log.debug("reconcile failed", exc_info=True)
-                workers.retried()
+            # What the work says that it is about is told of its failure too.
+            with logs.scope():
+                delay = self._work(key, work)
             with self._lock:
                 self._active.pop(key, None)
                 self._lock.notify()
             if delay is not None:
                 self.add(key, max(delay, 0.001))
+
+    def _work(self, key: Key, work: Callable[[Key], float | None]) -> float | None:
+        try:
+            delay = work(key)
+        except Exception as error:
+            failures = self._failures.get(key, 0)
+            self._failures[key] = failures + 1
+            backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 10))
+            # The class alone: messages may quote objects.
+            told = {"error": type(error).__name__, "retry_seconds": backoff}
+            log.warning("reconcile failed", extra=told)
+            log.debug("reconcile failed", exc_info=True)
+            workers.retried()
+            return backoff
+        self._failures.pop(key, None)
+        return delay
