@@ -28,6 +28,7 @@ from palimpsest.api.task import (
 )
 from palimpsest.ledger import LedgerError
 from palimpsest.storage import AccessDenied, NotFound, StoreError
+from palimpsest.telemetry import logs
 from pydantic import ValidationError
 
 from palimpsest_stage.distributed.group import ALONE, Group
@@ -70,11 +71,14 @@ def run(environment: Mapping[str, str]) -> Outcome:
     """Run one task; writes the termination message. Raises nothing."""
     voice, shortage = os.dup(2), None
     try:
+        logs.configure()
         task = parse_task(environment.get(TASK_VARIABLE, ""))
         if _is_private(task):
             _silence()
         else:
-            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+            of = task.subject
+            logs.bind(kind=of.kind, namespace=of.namespace, name=of.name)
+            logs.bind(stage=task.parameters.stage)
         _prepare(environment)
         world = world_of(task, environment)
         if world.size == 1:
@@ -85,7 +89,7 @@ def run(environment: Mapping[str, str]) -> Outcome:
         else:
             outcome = launch(world, lambda local: _rank(task, environment, world, local))
     except BaseException as error:
-        log.error("%s", traceback.format_exc())
+        log.error("no stage was run", extra={"stack": traceback.format_exc()})
         outcome = classify(error)
     _say(outcome, shortage, voice, environment)
     return outcome
@@ -114,7 +118,7 @@ def attempt(task: Task, environment: Mapping[str, str], join: Callable[[], Group
             report["outcome"] = outcome
             _report(context, task.charge, report, lost)
         elif "error" in report:
-            log.error("%s", report["error"])
+            log.error("the stage failed", extra={"stack": report["error"]})
     except Exception:
         log.debug("no report was written")
     return Word(outcome, lost, shortage)

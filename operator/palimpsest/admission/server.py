@@ -75,11 +75,11 @@ def _decide(request: dict[str, Any], cluster: ApiCluster) -> Decision:
             log.debug("review failed", exc_info=error)
             decision, outcome = FAILED, "failed"
         count(outcome, decision.reason)
-    told = {"operation": operation, "reason": decision.reason.value if decision.reason else ""}
-    if outcome != "failed":
-        log.info("reviewed", extra={"outcome": outcome, **told})
+    reason = decision.reason.value if decision.reason else ""
+    logs.bind(operation=operation, outcome=outcome, reason=reason)
+    log.info("reviewed")
     if traced:
-        traces.review(trace, begun, outcome, told)
+        traces.review(trace, begun, outcome, {"operation": operation, "reason": reason})
     return decision
 
 

@@ -18,9 +18,11 @@ from integration.reconcile.harness import World
 from integration.reconcile.test_metrics import value
 from palimpsest.api.outcomes import Outcome
 from palimpsest.telemetry.traces import ENDPOINT_VARIABLE, Trace
+from unit.docs.test_logs import listed
 
 SECOND = 10**9
 RELEASE = {"adapter_model.safetensors": b"adapter"}
+STEPS = ("reserve", "create job", "commit", "sign receipt")
 WHOLE = ("PrivateGenerator", "reconcile PrivateGenerator", "stage train")
 
 
@@ -103,12 +105,12 @@ def test_one_trace_from_apply_to_artifact_outlives_the_operator(
     everything = [span for span in collector.spans if mine.uid in span.attributes.values()]
     assert spans == everything, "no span of it is in another trace"
     told = {span.name for span in spans}
-    steps = {"reserve", "create job", "commit", "sign receipt"}
-    assert told >= {*WHOLE, *steps, "review PrivateGenerator"}
+    assert told >= {*WHOLE, *STEPS, "review PrivateGenerator"}
     services = {span.name: span.service for span in spans}
     assert services.pop("review PrivateGenerator") == "palimpsest-admission"
     assert set(services.values()) == {"palimpsest-operator"}
     hang_together(spans, mine)
+    the_log_says_the_same(world, spans)
     about_the_charge(world, spans)
     no_finer_than_the_status(world, spans)
     (root,) = collector.named(mine.kind)
@@ -125,10 +127,35 @@ def hang_together(spans: list[Received], mine: Trace) -> None:
     for span in spans:
         if span is not root:
             parent = known[span.parent]
-            inside = span.name in ("reserve", "create job", "commit", "sign receipt")
+            inside = span.name in STEPS
             assert parent.name == ("reconcile PrivateGenerator" if inside else mine.kind)
         assert span.begun <= span.ended
         assert not span.error
+
+
+def the_log_says_the_same(world: World, spans: list[Received]) -> None:
+    """Every line is JSON of the fields that are documented; what is done is a line and a span."""
+    lines = [json.loads(line) for line in (world.folder / "operator.log").read_text().splitlines()]
+    known = listed()
+    assert [field for line in lines for field in line if field not in known] == []
+    (uid,) = {span.attributes["palimpsest.uid"] for span in spans}
+    mine = [line for line in lines if line.get("uid") == uid]
+    about = {
+        "kind": "PrivateGenerator",
+        "namespace": world.tenant,
+        "name": "questions",
+        "trace_id": spans[0].trace,
+    }
+    for line in mine:
+        assert about.items() <= line.items()
+    for span in spans:
+        if span.name in STEPS:
+            (line,) = [each for each in mine if each["message"] == span.name]
+            for field in ("stage", "charge", "job"):
+                assert line.get(field) == span.attributes.get(f"palimpsest.{field}")
+    (ended,) = [line for line in mine if line["message"] == "stage ended"]
+    assert (ended["stage"], ended["outcome"]) == ("train", "Completed")
+    assert [line["reason"] for line in mine if line["message"] == "standing"][-1] == "Ready"
 
 
 def about_the_charge(world: World, spans: list[Received]) -> None:
@@ -182,11 +209,12 @@ def test_a_refusal_a_failure_and_a_changed_spec(world: World, collector: Collect
     moved["spec"]["suspend"] = True
     world.apply(moved)
     second = trace_of(world, "PrivateGenerator", "unsuitable", generation=2)
-    world.until("the change", lambda: collector.trace(second.hex))
+    roots = {f"{each.root:016x}" for each in (first, second)}
+    world.until(
+        "both reviews",
+        lambda: roots == {span.parent for span in collector.named(review, name="unsuitable")},
+    )
     assert second.hex != first.hex
-    assert [span.parent for span in collector.named(review, name="unsuitable")] == [
-        f"{each.root:016x}" for each in (first, second)
-    ]
 
 
 @pytest.fixture

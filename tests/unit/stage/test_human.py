@@ -15,6 +15,7 @@ from palimpsest.api.outcomes import Outcome
 from palimpsest.api.task import AnnotateParameters, FileInput, Task, sha256_digest
 from palimpsest_stage.answers.human import joined, parse
 from palimpsest_stage.errors import InputMismatch
+from unit.docs.test_logs import listed
 from unit.stage.ground import Ground
 from unit.stage.test_annotate import published
 
@@ -108,8 +109,15 @@ def test_the_stage_publishes_peoples_answers(ground: Ground) -> None:
 
 
 def test_the_stage_refuses_answers_to_others_and_other_files(ground: Ground) -> None:
-    ended = ground.run(answering(ground, b"".join(lines({"id": "7-7", "answer": "Yes."}))))
+    task = answering(ground, b"".join(lines({"id": "7-7", "answer": "Yes."})))
+    ended = ground.run(task)
     assert ended.outcome == Outcome.INPUT_MISMATCH, ended.said
-    assert "1 ids are of no instruction, the first is '7-7'" in ended.said
+    line, word = (json.loads(each) for each in ended.said.splitlines())
+    assert "1 ids are of no instruction, the first is '7-7'" in line["stack"]
+    # In the operator's shape, and about the same resource.
+    of = {"kind": task.subject.kind, "namespace": task.subject.namespace, "name": task.subject.name}
+    assert {"level": "error", "stage": "annotate", **of}.items() <= line.items()
+    assert line.keys() <= listed()
+    assert word["outcome"] == ended.outcome
     ended = ground.run(answering(ground, b"", "sha256:" + "0" * 64))
     assert ended.outcome == Outcome.INPUT_MISMATCH, ended.said

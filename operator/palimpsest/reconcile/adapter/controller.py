@@ -281,8 +281,13 @@ class Controller:
         trace = trace_of(meta)
         for attempt in measures.ended(current.get("status") or {}, status, seen.jobs):
             if self._attempts.count(thing, attempt):
-                told = {"stage": attempt.stage, "job": attempt.job, "charge": attempt.charge}
-                tell("stage ended", **told, outcome=attempt.reason or "Completed")
+                tell(
+                    "stage ended",
+                    stage=attempt.stage,
+                    job=attempt.job,
+                    charge=attempt.charge,
+                    outcome=attempt.reason or "Completed",
+                )
                 stage_ended(trace, attempt)
         links = (trace_of(seen.source),) if seen.source else ()
         self._roots.observe(thing, trace, current, status, links)
@@ -321,9 +326,8 @@ class Controller:
     def _sign(self, meta: Meta, paying: BudgetView | None, receipt: SignReceipt) -> None:
         if paying is None or not isinstance(paying.ledger, LedgerState):
             return
-        told = {"stage": _PRIVATE_STAGE[meta.kind], "charge": receipt.charge}
         try:
-            with act("sign receipt", **told):
+            with act("sign receipt", stage=_PRIVATE_STAGE[meta.kind], charge=receipt.charge):
                 self._receipts.issue(paying.meta.name, paying.ledger, receipt)
         except (ReceiptInvalid, KeyUnusable, StoreError) as error:
             events.record(self._cluster, meta, True, "ReceiptNotWritten", str(error))

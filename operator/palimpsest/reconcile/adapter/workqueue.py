@@ -122,8 +122,10 @@ class WorkQueue(Generic[Key]):
             self._failures[key] = failures + 1
             backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 10))
             # The class alone: messages may quote objects.
-            told = {"error": type(error).__name__, "retry_seconds": backoff}
-            log.warning("reconcile failed", extra=told)
+            log.warning(
+                "reconcile failed",
+                extra={"error": type(error).__name__, "retry_seconds": backoff},
+            )
             log.debug("reconcile failed", exc_info=True)
             workers.retried()
             return backoff
