@@ -17,5 +17,6 @@ def world(
     made.start()
     try:
         yield made
+        made.check_events()
     finally:
         made.kill()

@@ -33,6 +33,7 @@ from palimpsest.api.task import (
     work_digest,
 )
 from palimpsest.ledger.journal import Journal
+from palimpsest.reconcile.reasons import REASONS
 from palimpsest.storage import AccessKeys, S3Store, StoreConfig
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -163,6 +164,15 @@ class World:
                 raise AssertionError(f"not within {seconds} s: {what}\n{log}")
             time.sleep(0.2)
         return found
+
+    def check_events(self) -> None:
+        """All that the operator told of what a test did has a reason that is documented."""
+        told = [
+            event
+            for event in self.kube.items(f"/api/v1/namespaces/{self.tenant}/events")
+            if event["source"].get("component") == "palimpsest"
+        ]
+        assert {event["reason"] for event in told} <= REASONS
 
     def samples(self) -> list[Sample]:
         """All series that the operator shows now, as Prometheus reads them."""

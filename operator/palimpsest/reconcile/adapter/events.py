@@ -1,6 +1,7 @@
 """Kubernetes Events, written when a resource's standing changes; repeats only raise a count."""
 
 import hashlib
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,10 +11,19 @@ from palimpsest.api import API_VERSION
 from palimpsest.reconcile.adapter.cluster import Cluster
 from palimpsest.reconcile.conditions import rfc3339
 from palimpsest.reconcile.observed import Meta
+from palimpsest.reconcile.reasons import REASONS
+
+log = logging.getLogger(__name__)
 
 
 def record(cluster: Cluster, meta: Meta, warning: bool, reason: str, message: str) -> None:
-    """Say it once; a failure to say it is not worth failing for."""
+    """Say it once; a failure to say it is not worth failing for.
+
+    The reason is one of the catalogue: who filters Events by it reads docs/conditions.md.
+    """
+    if reason not in REASONS:
+        log.error("an Event without a known reason", extra={"reason": reason})
+        return
     namespace = meta.namespace or "default"
     moment = rfc3339(datetime.now(UTC))
     mark = hashlib.sha256(f"{meta.uid}{reason}{message}".encode()).hexdigest()[:16]
