@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 import tarfile
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cluster import cache, layers, toolchain
 from cluster.commands import run
-from cluster.report import step
+from cluster.report import ClusterError, step
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ("operator", "stage")
@@ -22,6 +25,7 @@ UV_EXTRAS = {
     "operator": ["--extra", "accounting", "--extra", "tracing"],
     "stage": ["--extra", "stage"],
 }
+LOCAL_BASE = "local"
 SUITE = "bookworm"
 BASE_PACKAGES = "python3,python3-pip,ca-certificates"
 PAUSE = "localhost/palimpsest-pause:1"
@@ -42,36 +46,67 @@ class Layout:
         return f"{self.name.rsplit(':', 1)[0]}@{self.digest}"
 
 
-def build(image: str) -> Layout:
-    """Builds `operator` or `stage` and exports it, uncompressed, for the cluster to import."""
-    name = f"localhost/palimpsest-{image}:{cache.digest(str(REPOSITORY))}"
-    containerfile = REPOSITORY / "images" / image / "Containerfile"
+@dataclass(frozen=True)
+class Build:
+    """What an image is made from: a source tree, a base image by digest or our own, a commit."""
+
+    tree: Path = REPOSITORY
+    base: str = LOCAL_BASE
+    architecture: str = ""  # empty: the machine's own
+    commit: str = "unknown"
+    created: str = "1970-01-01T00:00:00Z"
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def foreign(self) -> bool:
+        return self.architecture not in ("", machine_architecture())
+
+
+def build(image: str, given: Build = Build()) -> Layout:
+    """Builds `operator` or `stage` and exports it, uncompressed.
+
+    The same input gives the same digest, wherever and whenever it is built.
+    """
+    suffix = f"-{given.architecture}" if given.foreign else ""
+    name = f"localhost/palimpsest-{image}{suffix}:{cache.digest(str(REPOSITORY))}"
+    containerfile = given.tree / "images" / image / "Containerfile"
     with cache.locked("buildah"):
         _buildah("rm", "--all", what="clearing what an interrupted build left")
-        dependencies = _dependencies(image, containerfile)
-        with step(f"build image {image}: code layer"):
-            _bud(containerfile, name, "--build-arg", f"DEPENDENCIES={dependencies}")
-        with step(f"export image {image}"):
-            layout = _export(name)
+        base, base_key = _base(given)
+        dependencies = _dependencies(image, containerfile, given, base, base_key)
+        with step(f"build image {image}{suffix}: code layer"):
+            mine = (f"DEPENDENCIES={dependencies}", f"COMMIT={given.commit}")
+            told = [word for each in mine for word in ("--build-arg", each)]
+            _bud(containerfile, name, given, given.tree, *told)
+        with step(f"export image {image}{suffix}"):
+            layout = _export(name, base, given)
         _prune()
     return layout
 
 
-def _dependencies(image: str, containerfile: Path) -> str:
+def _dependencies(image: str, containerfile: Path, given: Build, base: str, base_key: str) -> str:
     """The image with the locked dependencies: made anew only when they or the base change."""
-    base, base_key = _base()
     exported = run(
         ["uv", "export", "--frozen", "--no-dev", "--no-emit-project", *UV_EXTRAS[image]],
         what=f"reading the locked dependencies of {image}",
         remedy="Install uv (pip install uv) and see that uv.lock is there.",
-        cwd=REPOSITORY,
+        cwd=given.tree,
     )
     locked = "".join(line for line in exported.splitlines(True) if not line.startswith("#"))
     recipe = containerfile.read_text().split("FROM ${DEPENDENCIES}")[0]
-    name = f"localhost/palimpsest-{image}-dependencies:{cache.digest(locked, recipe, base_key)}"
+    repository = f"localhost/palimpsest-{image}-dependencies"
+    if given.base != LOCAL_BASE:
+        repository += f"-on-{given.architecture or machine_architecture()}-release"
+    name = f"{repository}:{cache.digest(locked, recipe, base_key, 'one layer')}"
     if not _has(name):
-        with step(f"build image {image}: dependency layer (a few minutes when new)"):
-            _bud(containerfile, name, "--target", "dependencies", "--build-arg", f"BASE={base}")
+        with (
+            step(f"build image {image}: dependency layer (a few minutes when new)"),
+            tempfile.TemporaryDirectory() as context,
+        ):
+            for file in ("pyproject.toml", "uv.lock"):
+                shutil.copyfile(given.tree / file, Path(context) / file)
+            mine = ("--target", "dependencies", "--build-arg", f"BASE={base}")
+            _bud(containerfile, name, given, Path(context), *mine)
             _drop_others(name)
     return name
 
@@ -85,7 +120,7 @@ def _drop_others(name: str) -> None:
             _buildah("rmi", old, what=f"removing {old}")
 
 
-def _bud(containerfile: Path, name: str, *options: str) -> None:
+def _bud(containerfile: Path, name: str, given: Build, context: Path, *options: str) -> None:
     certificates = Path("/etc/ssl/certs/ca-certificates.crt")
     mine: list[str] = []
     if certificates.exists():
@@ -95,17 +130,28 @@ def _bud(containerfile: Path, name: str, *options: str) -> None:
     uv_cache = run(["uv", "cache", "dir"], what="finding uv's cache", remedy="Install uv.").strip()
     Path(uv_cache).mkdir(parents=True, exist_ok=True)
     mine += ["-v", f"{uv_cache}:/host-uv-cache", "--build-arg", "UV_CACHE_DIR=/host-uv-cache"]
+    if given.foreign:
+        mine += ["--platform", f"linux/{given.architecture}"]
     _buildah(
         "bud",
-        *("--isolation", "chroot", "--network", "host", "--format", "oci", "--layers"),
+        # One layer: what a later command removes is in none, and no layer of a build with other
+        # arguments stands in.
+        *("--layers=false", "--isolation", "chroot", "--network", "host", "--format", "oci"),
         *mine,
         *options,
-        *("-f", str(containerfile), "-t", name, str(REPOSITORY)),
+        *("-f", str(containerfile), "-t", name, str(context)),
         what=f"building {name}",
     )
 
 
-def _base() -> tuple[str, str]:
+def _base(given: Build) -> tuple[str, str]:
+    """The base's name in the storage and its key."""
+    if given.base == LOCAL_BASE:
+        return local_base()
+    return given.base, cache.digest(given.base, given.architecture)
+
+
+def local_base() -> tuple[str, str]:
     """A Debian with Python where no registry can be reached: (image name, its key)."""
     key = cache.digest(SUITE, BASE_PACKAGES)
     name = f"localhost/palimpsest-base:{key}"
@@ -120,6 +166,13 @@ def _base() -> tuple[str, str]:
                 what="making the base image",
             )
     return name, key
+
+
+def local_base_digest() -> str:
+    """The digest that our own base has as an image."""
+    with cache.locked("buildah"):
+        name, _ = local_base()
+        return _export(name, name, Build()).digest
 
 
 def _debootstrap(folder: Path) -> None:
@@ -153,14 +206,22 @@ def _debootstrap(folder: Path) -> None:
         shutil.rmtree(root)
 
 
-def _export(name: str) -> Layout:
+def _export(name: str, base: str, given: Build) -> Layout:
     storage = cache.root() / "buildah" / "root"
-    ids = layers.chain(storage, name)
-    packed = [layers.packed(storage, layer) for layer in ids]
+    below = len(layers.chain(storage, base))
+    # The base is what it is; its compiled modules know their sources by their times.
+    packed = [
+        layers.packed(storage, layer, keep_times=depth < below)
+        for depth, layer in enumerate(layers.chain(storage, name))
+    ]
     inspected = _buildah("inspect", "--type", "image", name, what=f"reading {name}")
     config = json.loads(inspected)["OCIv1"]
     config.pop("history", None)
-    return _layout(name, config, packed)
+    config["config"].pop("Labels", None)  # buildah's version
+    config["created"] = given.created
+    if given.architecture not in ("", config["architecture"]):
+        raise ClusterError(f"{base} is of {config['architecture']}: {given.architecture} was asked")
+    return _layout(name, config, packed, given.annotations)
 
 
 def _prune() -> None:
@@ -178,12 +239,17 @@ def _prune() -> None:
     )
 
 
-def _layout(name: str, config: dict[str, Any], packed: list[tuple[str, Path]]) -> Layout:
+def _layout(
+    name: str,
+    config: dict[str, Any],
+    packed: list[tuple[str, Path]],
+    annotations: Mapping[str, str] = MappingProxyType({}),
+) -> Layout:
     """An OCI image of these layers; its config and manifest are written into the cache."""
     folder = cache.root() / "manifests"
     config = {
-        **config,
         "created": "1970-01-01T00:00:00Z",
+        **config,
         "rootfs": {"type": "layers", "diff_ids": [digest for digest, _ in packed]},
     }
     oci = "application/vnd.oci.image"
@@ -196,6 +262,7 @@ def _layout(name: str, config: dict[str, Any], packed: list[tuple[str, Path]]) -
             {"mediaType": f"{oci}.layer.v1.tar", "digest": digest, "size": path.stat().st_size}
             for digest, path in packed
         ],
+        **({"annotations": dict(annotations)} if annotations else {}),
     }
     whole = _put(folder, json.dumps(manifest, sort_keys=True).encode())
     digests = [str(whole["digest"]), str(configured["digest"])]
@@ -240,7 +307,7 @@ def single_program(name: str, program: Path, command: list[str]) -> Layout:
     with tarball.open("rb") as content:
         digest = f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
     config = {
-        "architecture": _architecture(),
+        "architecture": machine_architecture(),
         "os": "linux",
         "config": {"Entrypoint": command, "User": "65532:65532"},
     }
@@ -253,7 +320,8 @@ def _put(folder: Path, content: bytes) -> dict[str, Any]:
     return {"digest": digest, "size": len(content)}
 
 
-def _architecture() -> str:
+def machine_architecture() -> str:
+    """This machine's, as images call it."""
     machine = os.uname().machine
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
@@ -273,6 +341,7 @@ def _command(*arguments: str) -> list[str]:
     """buildah in a mount namespace of its own, so that its mounts end with it."""
     storage, running = cache.root() / "buildah" / "root", cache.root() / "buildah" / "run"
     running.mkdir(parents=True, exist_ok=True)
-    script = 'mount -t tmpfs tmpfs "$0" && exec buildah "$@"'
+    # Files that a build makes have the same modes under every umask.
+    script = 'umask 022 && mount -t tmpfs tmpfs "$0" && exec buildah "$@"'
     options = ["--storage-driver", "overlay", "--root", str(storage), "--runroot", str(running)]
     return ["unshare", "--mount", "sh", "-c", script, str(running), *options, *arguments]

@@ -29,7 +29,10 @@ def chain(storage: Path, name: str) -> list[str]:
         layer["id"]: layer.get("parent")
         for layer in json.loads((storage / "overlay-layers" / "layers.json").read_text())
     }
-    layer = next(image["layer"] for image in listed if name in (image.get("names") or ()))
+    named = [image for image in listed if name in (image.get("names") or ())]
+    # What is there under another name is not pulled again under its digest.
+    same = [image for image in listed if image.get("digest") == name.rpartition("@")[2]]
+    layer = (named or same)[0]["layer"]
     found = []
     while layer:
         found.append(layer)
@@ -37,14 +40,18 @@ def chain(storage: Path, name: str) -> list[str]:
     return found[::-1]
 
 
-def packed(storage: Path, layer: str) -> tuple[str, Path]:
-    """The digest and the tar file of one layer, packed at most once."""
+def packed(storage: Path, layer: str, *, keep_times: bool) -> tuple[str, Path]:
+    """The digest and the tar file of one layer, packed at most once.
+
+    Without `keep_times` files are of the year 1970: the same files make the same layer whenever
+    they were written.
+    """
 
     def pack(folder: Path) -> None:
         with (folder / "layer.tar").open("wb") as file:
             writer = _Hashing(file)
             with tarfile.open(fileobj=writer, mode="w|", bufsize=1 << 20) as tar:
-                _add_tree(tar, storage / "overlay" / layer / "diff")
+                _add_tree(tar, storage / "overlay" / layer / "diff", keep_times)
         (folder / "digest").write_text(f"sha256:{writer.state.hexdigest()}")
 
     folder = cache.artefact("layers", layer, pack)
@@ -61,11 +68,11 @@ def prune(keep: set[str]) -> None:
             shutil.rmtree(folder)
 
 
-def _add_tree(tar: tarfile.TarFile, root: Path) -> None:
+def _add_tree(tar: tarfile.TarFile, root: Path, keep_times: bool) -> None:
     for folder, folders, files in os.walk(root):
         folders.sort()
         if folder != str(root):
-            _add(tar, root, Path(folder))
+            _add(tar, root, Path(folder), keep_times)
         if _is_opaque(folder):
             _mark(tar, Path(folder).relative_to(root) / ".wh..wh..opq")
         for name in sorted(files + [f for f in folders if (Path(folder) / f).is_symlink()]):
@@ -74,12 +81,14 @@ def _add_tree(tar: tarfile.TarFile, root: Path) -> None:
             if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
                 _mark(tar, path.relative_to(root).with_name(f".wh.{name}"))
             else:
-                _add(tar, root, path)
+                _add(tar, root, path, keep_times)
 
 
-def _add(tar: tarfile.TarFile, root: Path, path: Path) -> None:
+def _add(tar: tarfile.TarFile, root: Path, path: Path, keep_times: bool) -> None:
     info = tar.gettarinfo(path, str(path.relative_to(root)))
     info.uname = info.gname = ""
+    if not keep_times:
+        info.mtime = 0
     if info.isreg():
         with path.open("rb") as content:
             tar.addfile(info, content)
