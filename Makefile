@@ -116,9 +116,10 @@ gpu: venv ## On a machine with a CUDA device: tests of what runs there, and its 
 	$(BIN)/pytest tests/gpu
 	$(PYTHON) -m bench.gpu
 
-.PHONY: plugin
-plugin: venv ## kubectl palimpsest for krew, in build/plugin; URL= says where the archives go.
-	$(PYTHON) -m release --url "$(URL)" $(addprefix --platform=,$(PLATFORMS))
+.PHONY: release
+release: venv ## Images, chart, plugin, SBOMs and digests in build/release; BASE=name@sha256:... or local.
+	@$(PYTHON) -m release $(if $(BASE),--base "$(BASE)") $(if $(PLATFORMS),--platforms "$(PLATFORMS)") \
+	  $(if $(PARTS),--parts "$(PARTS)") $(if $(URL),--url "$(URL)")
 
 .PHONY: clean
 clean: ## Remove what was built here, the caches outside excepted; the cluster must be down.

@@ -1,1 +1,1 @@
-"""What a release consists of beside the images and the chart."""
+"""Makes a release of a commit: images, chart, plugin, what they consist of, and their digests."""

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import tarfile
 import tempfile
-import tomllib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import yaml
+from cluster.commands import run
 
-# By krew's names, as uv calls them.
+from release.packing import files_in, pack
+from release.source import Source
+
+# By krew's names, as uv calls them. Not Intel's Macs: cryptography has no wheels for them.
 PLATFORMS = {
     "linux-amd64": "x86_64-manylinux_2_28",
     "linux-arm64": "aarch64-manylinux_2_28",
-    "darwin-amd64": "x86_64-apple-darwin",
     "darwin-arm64": "aarch64-apple-darwin",
 }
 PYTHONS = ("3.11", "3.12", "3.13")
+LIBRARIES = ("--frozen", "--no-dev", "--no-emit-project")
 PROGRAMS = ("kubectl-palimpsest", "kubectl_complete-palimpsest")
 
 
@@ -66,48 +68,55 @@ def _platform(entry: Mapping[str, Any]) -> str:
     return f"{chosen['os']}-{chosen['arch']}"
 
 
-def version(root: Path) -> str:
-    """The package's."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return str(project["version"])
+def wheel(source: Source, folder: Path) -> Path:
+    """The package itself, built with the lock's version of what builds it."""
+    constraints = folder / "build-constraints.txt"
+    _uv(source, "export", "--frozen", "--only-group", "release", "-o", str(constraints))
+    _uv(
+        source,
+        *("build", "--wheel", "--require-hashes", f"--build-constraints={constraints}"),
+        *("--out-dir", str(folder)),
+    )
+    (made,) = folder.glob("*.whl")
+    return made
 
 
-def archive(root: Path, folder: Path, platform: str) -> Path:
-    """Make the archive of a platform, on any machine: all libraries come as wheels."""
-    path = folder / f"kubectl-palimpsest-{version(root)}-{platform}.tar.gz"
+def archive(source: Source, built: Path, folder: Path, platform: str) -> Path:
+    """The archive of a platform, with the package's wheel; on any machine: all comes as wheels."""
+    path = folder / f"kubectl-palimpsest-{source.version}-{platform}.tar.gz"
     with tempfile.TemporaryDirectory() as temporary:
         inside = Path(temporary)
         wanted = inside / "requirements.txt"
-        _uv(root, "export", "--frozen", "--no-dev", "--no-emit-project", "-o", str(wanted))
-        _uv(root, "build", "--wheel", "--out-dir", str(inside / "wheel"))
-        (wheel,) = (inside / "wheel").glob("*.whl")
-        content = inside / "content"
+        _uv(source, "export", *LIBRARIES, "-o", str(wanted))
+        libraries: dict[str, Path] = {}
         for python in PYTHONS:
             there = inside / python
-            target = [f"--target={there}", f"--python-version={python}"]
-            target.append(f"--python-platform={PLATFORMS[platform]}")
-            hashed = ["--only-binary=:all:", "--require-hashes", "-r", str(wanted)]
-            _uv(root, "pip", "install", *target, *hashed)
-            _uv(root, "pip", "install", *target, "--no-deps", str(wheel))
-            shutil.copytree(there, content / "lib", dirs_exist_ok=True)
-        shutil.rmtree(content / "lib" / "bin", ignore_errors=True)
-        for name in PROGRAMS:
-            shutil.copy(root / "plugin" / "launcher.py", content / name)
-            (content / name).chmod(0o755)
-        shutil.copy(root / "LICENSE", content)
-        with tarfile.open(path, "w:gz") as packed:
-            for each in sorted(content.rglob("*")):
-                if not each.is_dir():
-                    packed.add(each, each.relative_to(content), filter=_nobodys)
+            _uv(
+                source,
+                *("pip", "install", f"--target={there}", f"--python-version={python}"),
+                f"--python-platform={PLATFORMS[platform]}",
+                *("--only-binary=:all:", "--require-hashes", "-r", str(wanted)),
+            )
+            libraries |= files_in(there)
+        with zipfile.ZipFile(built) as package:
+            package.extractall(inside / "own")
+        libraries |= files_in(inside / "own")
+        launcher = inside / "launcher"
+        shutil.copyfile(source.tree / "plugin" / "launcher.py", launcher)
+        launcher.chmod(0o755)
+        content = dict.fromkeys(PROGRAMS, launcher) | {"LICENSE": source.tree / "LICENSE"}
+        content |= {
+            f"lib/{name}": file for name, file in libraries.items() if not name.startswith("bin/")
+        }
+        pack(content, path, source.epoch)
     return path
 
 
-def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without the builder's name and clock."""
-    member.uid = member.gid = member.mtime = 0
-    member.uname = member.gname = ""
-    return member
-
-
-def _uv(root: Path, *arguments: str) -> None:
-    subprocess.run(["uv", "--quiet", *arguments], cwd=root, check=True, stdout=subprocess.DEVNULL)
+def _uv(source: Source, *arguments: str) -> None:
+    run(
+        ["uv", "--quiet", *arguments],
+        what=f"uv {arguments[0]}",
+        remedy="Check the network (packages come from PyPI), then run again.",
+        cwd=source.tree,
+        env={"SOURCE_DATE_EPOCH": str(source.epoch)},
+    )

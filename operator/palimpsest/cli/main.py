@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from palimpsest import __version__
+
 _COMMANDS = (
     "admission",
     "audit",
@@ -54,7 +56,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="palimpsest")
+@click.version_option(__version__)  # images have no metadata of the package
 def commands() -> None:
     """Differentially private synthetic instructions on Kubernetes."""
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from release.plugin import PLATFORMS, archive, filled, version
+from release.plugin import PLATFORMS, archive, filled, wheel
+from release.source import Source
 
 ROOT = Path(__file__).parents[3]
 TEMPLATE = (ROOT / "plugin" / "krew.yaml").read_text(encoding="utf-8")
@@ -93,7 +94,8 @@ def test_what_the_template_does_not_know_is_refused(tmp_path: Path, platforms: l
 def test_an_archive_runs_where_it_was_unpacked(tmp_path: Path) -> None:
     """As krew does it: unpacked into a store, the program linked into a folder of the PATH."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    made = archive(ROOT, tmp_path, f"linux-{machine}")
+    source = Source(ROOT, "c" * 40, 1_700_000_000)
+    made = archive(source, wheel(source, tmp_path), tmp_path, f"linux-{machine}")
     store = tmp_path / "store"
     with tarfile.open(made) as packed:
         packed.extractall(store, filter="data")
@@ -109,7 +111,7 @@ def test_an_archive_runs_where_it_was_unpacked(tmp_path: Path) -> None:
             command, env=environment, capture_output=True, text=True, check=True, timeout=60
         )
 
-    assert version(ROOT) in run("kubectl-palimpsest", "--version").stdout
+    assert source.version in run("kubectl-palimpsest", "--version").stdout
     assert "Usage: kubectl palimpsest" in run("kubectl-palimpsest", "get", "--help").stdout
     assert "watch" in run("kubectl_complete-palimpsest", "wat").stdout.split()
     # Its processes find the libraries, too: that of the second accountant says what it lacks.
