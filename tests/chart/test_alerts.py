@@ -324,8 +324,8 @@ def test_an_alert_says_what_it_means_and_what_to_do(alert: str) -> None:
     rule = ALERTS[alert]
     assert rule["labels"]["severity"] in ("page", "ticket")
     said = rule["annotations"]
-    assert set(said) == {"summary", "description", "runbook_url"}
-    assert said["runbook_url"].endswith(f"/{alert}.md")
+    assert set(said) == {"summary", "description", "runbook"}
+    assert said["runbook"] == f"docs/runbooks/{alert}.md"
     text = (RUNBOOKS / f"{alert}.md").read_text()
     assert text.startswith(f"# {alert}\n")
     heads = re.findall(r"^## (.*)$", text, re.MULTILINE)

@@ -13,7 +13,7 @@ from chart.test_alerts import ALERTS, RULES
 from chart.test_templates import rendered, values
 
 Json = dict[str, Any]
-BASE = "https://palimpsest.dev/docs/runbooks"
+BASE = "docs/runbooks"
 RECORDED = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
 WIDTH = 24
 each = pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
@@ -80,15 +80,29 @@ def test_links_lead_to_runbooks_and_every_runbook_is_linked() -> None:
     assert known - linked == set()
 
 
-def test_dashboards_go_to_where_grafana_looks() -> None:
-    rule = {"runbookBaseURL": "https://wiki.example/runbooks"}
+def installed(base: str) -> dict[str, Json]:
+    """The dashboards in a cluster."""
+    rule = {"runbookBaseURL": base}
     given = {"dashboards": {"enabled": True, "namespace": "grafana"}, "prometheusRule": rule}
     maps = [
         each
         for each in rendered(values(metrics=given))
         if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
     ]
-    made = {name: text for each in maps for name, text in each["data"].items()}
     assert {each["metadata"]["namespace"] for each in maps} == {"grafana"}
-    moved = json.dumps(BOARDS).replace(BASE, rule["runbookBaseURL"])
-    assert {name: json.loads(text) for name, text in made.items()} == json.loads(moved)
+    return {name: json.loads(text) for each in maps for name, text in each["data"].items()}
+
+
+def test_dashboards_go_to_where_grafana_looks() -> None:
+    moved = json.dumps(BOARDS).replace(BASE, "https://wiki.example/books")
+    assert installed("https://wiki.example/books/") == json.loads(moved)
+
+
+def test_dashboards_link_to_no_runbook_whose_place_nobody_said() -> None:
+    boards = installed("")
+    assert set(boards) == set(BOARDS)
+    assert "runbooks" not in json.dumps(boards)
+    for name, board in boards.items():
+        assert [link["title"] for link in board["links"]] == ["Palimpsest"]
+        unlinked = [{**panel, "links": None} for panel in board["panels"]]
+        assert unlinked == [{**panel, "links": None} for panel in BOARDS[name]["panels"]]

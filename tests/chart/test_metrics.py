@@ -10,7 +10,6 @@ from chart.test_templates import CHART, pick, rendered, template, values
 from chart.variants import VARIANTS
 
 Json = dict[str, Any]
-BASE = "https://palimpsest.dev/docs/runbooks"
 WATCHED = ("operator", "admission")
 
 
@@ -57,16 +56,19 @@ def test_both_monitors_would_scrape_twice() -> None:
     assert "set one of them" in template(values(metrics=both)).stderr
 
 
-@pytest.mark.parametrize("base", ["", "https://wiki.example/runbooks/"])
-def test_the_rules_are_the_file_with_the_runbooks_where_the_values_say(base: str) -> None:
+def test_the_rules_are_the_file_with_the_runbooks_where_the_values_say() -> None:
     rule: Json = {"enabled": True, "labels": {"release": "stack"}}
-    if base:
-        rule["runbookBaseURL"] = base
-    made = pick(rendered(values(metrics={"prometheusRule": rule})), "PrometheusRule", "palimpsest")
     text = (CHART / "files" / "rules.yaml").read_text()
-    wanted = text.replace(BASE, base.rstrip("/") or BASE)
-    assert made["spec"] == yaml.safe_load(wanted)
-    assert made["metadata"]["labels"]["release"] == "stack"
+    linked = text.replace("runbook: docs/runbooks/", "runbook_url: https://wiki.example/books/")
+    for base, wanted in (("", text), ("https://wiki.example/books/", linked)):
+        given = values(metrics={"prometheusRule": {**rule, "runbookBaseURL": base}})
+        made = pick(rendered(given), "PrometheusRule", "palimpsest")
+        assert made["spec"] == yaml.safe_load(wanted)
+        assert made["metadata"]["labels"]["release"] == "stack"
+        alerts = [each for group in made["spec"]["groups"] for each in group["rules"]]
+        links = [each["annotations"].get("runbook_url") for each in alerts if "alert" in each]
+        assert links
+        assert all((link is not None) == bool(base) for link in links)
 
 
 def test_metrics_are_read_by_whom_the_values_name() -> None:

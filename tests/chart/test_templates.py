@@ -398,6 +398,10 @@ WRONG: list[tuple[Json, str]] = [
     (values(admission={"tls": {"issuerRef": {"name": "a"}}}), "admission.tls.issuerRef"),
     (values(admission={"tls": {"mode": "vault"}}), "admission.tls.mode"),
     (values(admission={"tls": {"trustWait": "soon"}}), "admission.tls.trustWait"),
+    (
+        values(metrics={"prometheusRule": {"runbookBaseURL": "docs/runbooks"}}),
+        "metrics.prometheusRule.runbookBaseURL",
+    ),
 ]
 
 

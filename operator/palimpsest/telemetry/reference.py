@@ -29,10 +29,12 @@ Counters begin at 0 when the process does; those whose labels are all closed set
 start, so that the first event is an increase.
 
 Alerts and recording rules made of them are in charts/palimpsest/files/rules.yaml; what each alert
-means and what to do is in `docs/runbooks`. Grafana's dashboards (fleet, budget, run) are in
-charts/palimpsest/files/dashboards. The chart's values `metrics` switch all of it on: a
-ServiceMonitor or PodMonitor, the PrometheusRule, ConfigMaps with the dashboards. Where something
-else scrapes, let it honour labels: a resource's `namespace` is not that of the operator's pod.
+means and what to do is in `docs/runbooks`, which alerts and dashboards link to once the chart's
+`metrics.prometheusRule.runbookBaseURL` says where you publish them. Grafana's dashboards (fleet,
+budget, run) are in charts/palimpsest/files/dashboards. The chart's values `metrics` switch all of
+it on: a ServiceMonitor or PodMonitor, the PrometheusRule, ConfigMaps with the dashboards. Where
+something else scrapes, let it honour labels: a resource's `namespace` is not that of the operator's
+pod.
 """
 
 
