@@ -7,6 +7,7 @@ Both listen on free loopback ports, keep their files in a temporary folder and e
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,6 +54,20 @@ class ControlPlane:
         if check and done.returncode != 0:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}")
         return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+    def helm(self, values: dict[str, Any], *arguments: str | Path) -> str:
+        """helm's output, with values where there are any; fails the test with its error."""
+        more = ("--values", "-") if values else ()
+        done = subprocess.run(
+            [toolchain.tools() / "helm", f"--kubeconfig={self.kubeconfig}", *arguments, *more],
+            input=json.dumps(values),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise AssertionError(f"helm {arguments[0]}: {done.stderr}{done.stdout}")
+        return done.stdout
 
 
 @dataclass(frozen=True)

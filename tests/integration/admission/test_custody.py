@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import toolchain
+import yaml
 from cluster.fixtures import ControlPlane
 
 CHART = Path(__file__).parents[3] / "charts" / "palimpsest"
@@ -67,29 +67,21 @@ def installed(control_plane: ControlPlane) -> Iterator[Installed]:
     mark = uuid.uuid4().hex[:6]
     system, custody, cacheless = (f"{name}-{mark}" for name in ("system", "custody", "cacheless"))
     at = Installed(control_plane, system, custody, cacheless)
-    _helm(control_plane, _values(at), "install", "palimpsest", str(CHART), "-n", system)
+    guarded = {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": system, "labels": guarded},
+    }
+    control_plane.kubectl("create", "-f", "-", stdin=json.dumps(namespace))
+    control_plane.helm(_values(at), "install", "palimpsest", CHART, "-n", system)
     try:
         _wait_for_policies(at, "palimpsest-custody-jobs")
         yield at
     finally:
         # No node runs the hook.
-        _helm(control_plane, {}, "uninstall", "palimpsest", "-n", system, "--no-hooks")
+        control_plane.helm({}, "uninstall", "palimpsest", "-n", system, "--no-hooks")
         control_plane.kubectl("delete", "namespace", system, custody, cacheless, "--wait=false")
-
-
-def _helm(plane: ControlPlane, values: Json, command: str, *arguments: str) -> None:
-    more = ["--values", "-", "--create-namespace"] if values else []
-    done = subprocess.run(
-        [
-            *(str(toolchain.tools() / "helm"), f"--kubeconfig={plane.kubeconfig}"),
-            *(command, *arguments, *more),
-        ],
-        input=json.dumps(values),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def _values(at: Installed, stage: str = STAGE) -> Json:
@@ -195,7 +187,7 @@ def test_what_ran_before_an_upgrade_ends_after_it(installed: Installed) -> None:
     installed.plane.kubectl("wait", *active, *where)
     upgrade = ("upgrade", "palimpsest", str(CHART), "-n", installed.system)
     as_operator = ("--as", installed.operator)
-    _helm(installed.plane, _values(installed, STAGE.replace("22", "33")), *upgrade)
+    installed.plane.helm(_values(installed, STAGE.replace("22", "33")), *upgrade)
     try:
         _wait_for_policies(installed, "run the image", *as_operator)
         installed.plane.kubectl(
@@ -203,7 +195,7 @@ def test_what_ran_before_an_upgrade_ends_after_it(installed: Installed) -> None:
         )
         assert not installed.plane.kubectl("get", "pods", "-o", "name", *where)
     finally:
-        _helm(installed.plane, _values(installed), *upgrade)
+        installed.plane.helm(_values(installed), *upgrade)
         _wait_for_policies(installed, "created", *as_operator)
 
 
@@ -459,3 +451,30 @@ def test_the_custody_account_has_no_rights(installed: Installed) -> None:
     account = f"system:serviceaccount:{installed.custody}:private-data"
     for verb, resource in (("get", "secrets"), ("list", "pods"), ("get", "jobs.batch")):
         assert not installed.may(account, verb, resource, installed.custody)
+
+
+def test_the_charts_pods_enter_a_namespace_that_enforces_the_restricted_standard(
+    installed: Installed,
+) -> None:
+    def components() -> set[str]:
+        text = installed.plane.kubectl("get", "pods", "-n", installed.system, "-o", "json")
+        labels = [each["metadata"]["labels"] for each in json.loads(text)["items"]]
+        return {each["app.kubernetes.io/component"] for each in labels}
+
+    deadline = time.monotonic() + 30
+    while len(components()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert components() == {"admission", "operator"}
+    # The last act of an uninstall, too; and the standard is enforced.
+    hooks = yaml.safe_load_all(
+        installed.plane.helm({}, "get", "hooks", "palimpsest", "-n", installed.system)
+    )
+    (last,) = (each for each in hooks if each["kind"] == "Job")
+    pod = last["spec"]["template"]
+    pod["spec"]["serviceAccountName"] = "default"  # the hook makes its own
+    pod |= {"apiVersion": "v1", "kind": "Pod"}
+    pod["metadata"]["name"] = "last"
+    assert "created" in installed.apply(pod, "--dry-run=server", namespace=installed.system)
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    refused = installed.apply(pod, "--dry-run=server", namespace=installed.system)
+    assert 'violates PodSecurity "restricted' in refused
