@@ -282,6 +282,24 @@ def test_pods_hold_to_the_restricted_standard(name: str) -> None:
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
+@pytest.mark.parametrize("replicas", [1, 2, 5])
+def test_admission_outlives_the_loss_of_a_node_where_it_has_several_pods(replicas: int) -> None:
+    given = {"replicas": replicas, "priorityClassName": "system-cluster-critical"}
+    documents = rendered(values(admission=given))
+    template = pick(documents, "Deployment", "palimpsest-admission")["spec"]["template"]
+    labels, pod = template["metadata"]["labels"], template["spec"]
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+    assert pod["priorityClassName"] == "system-cluster-critical"
+    # For a single pod it would hold up every drain.
+    kept = [each["spec"] for each in documents if each["kind"] == "PodDisruptionBudget"]
+    assert [each["minAvailable"] for each in kept] == ([1] if replicas > 1 else [])
+    for each in kept:
+        assert each["selector"]["matchLabels"].items() <= labels.items()
+        assert "operator" not in each["selector"]["matchLabels"].values()
+
+
 def test_custody_is_denied_by_default_and_opened_by_value() -> None:
     documents = rendered(values())
     namespace = pick(documents, "Namespace", "custody")
