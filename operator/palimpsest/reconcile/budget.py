@@ -90,7 +90,7 @@ def _verdict(view: BudgetView) -> tuple[Verdict, float]:
             Verdict("Reconciling", "CustodyNotGranted", f"{view.custody.message}."),
             RETRY_SECONDS,
         )
-    message = f"The journal is open; {guarantee(view)}"
+    message = f"The journal is open. {guarantee(view)}"
     return Verdict("Ready", "Ready", message), REFRESH_SECONDS
 
 
