@@ -15,6 +15,8 @@ from demo.checker.artifacts import find, of_stage
 from e2e.conftest import PATIENCE_SECONDS, delete
 from e2e.run import Pipeline
 from e2e.specs import Specs
+from e2e.test_watched_pipeline import SECONDS
+from prometheus import Prometheus
 
 pytestmark = pytest.mark.full
 
@@ -42,3 +44,9 @@ def test_a_real_model_was_aligned(
     assert all(math.isfinite(step["loss"]) for step in told)
     config = "adapter_config.json" if stage == "dpo" else "config.json"
     assert published.entry(config)["size"] > 0
+
+
+def test_its_figures_were_seen_while_it_ran(prometheus: Prometheus, aligned: Specs) -> None:
+    names = "|".join(aligned.runs.values())
+    told = prometheus.series(f'palimpsest_alignment_figure{{name=~"{names}"}}', SECONDS)
+    assert any(len(set(series)) > 1 for series in told)

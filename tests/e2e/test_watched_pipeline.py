@@ -10,8 +10,12 @@ from chart.dashboards import BOARDS, filled, queries
 from e2e.run import Pipeline
 from prometheus import Prometheus
 
-QUERIES = sorted({query for board in BOARDS.values() for query in queries(board)})
 SECONDS = 1800
+# A tiny model's run may be over between two looks; test_every_method watches a real one's.
+BRIEF = "palimpsest_alignment_figure"
+QUERIES = sorted(
+    {query for board in BOARDS.values() for query in queries(board) if BRIEF not in query}
+)
 # Terms that nobody changes, and counts of programs that all run.
 STEADY = (
     "palimpsest_build_info",
