@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from functools import partial
 from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
-import torch
 from palimpsest_stage.alignment.statistics import duel, wilson
 
 from bench.fidelity import CLUSTERS, SIGMA
@@ -28,6 +25,7 @@ from bench.page import BENCHMARKS, ROOT, renew
 from bench.plots import dots
 from bench.pools import DATA, POOLS, pool
 from bench.private_sets import PUBLIC
+from bench.side_by_side import workers
 from bench.students import (
     AFTER,
     ANSWERS,
@@ -169,9 +167,7 @@ def main(arguments: list[str]) -> int:
     at_once = parser.parse_args(arguments).at_once
     students = known()
     began = time.monotonic()
-    threads = max(1, (os.cpu_count() or 1) // at_once)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_once, spawn, torch.set_num_threads, (threads,)) as pool_of:
+    with workers(at_once) as pool_of:
 
         def each(tasks: dict[tuple[Arm, int], Callable[[], Any]]) -> None:
             """Side by side; what a task says of a student is kept."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
@@ -36,6 +34,7 @@ from torch import Tensor
 
 from bench.page import BENCHMARKS, ROOT, renew
 from bench.private_sets import PRIVATE, PUBLIC, PrivateSet
+from bench.side_by_side import workers
 
 KEPT = ROOT / "build" / "bench" / "utility.json"
 SETS = {each.name: each for each in (PUBLIC, *PRIVATE)}
@@ -221,10 +220,7 @@ def main(arguments: list[str]) -> int:
 def _measure(wanted: list[Cell], found: dict[Cell, float], at_once: int) -> None:
     missing = [cell for cell in wanted if cell not in found]
     began = time.monotonic()
-    threads = max(1, (os.cpu_count() or 1) // at_once)
-    # Spawned: a CUDA device survives no fork.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_once, spawn, torch.set_num_threads, (threads,)) as pool:
+    with workers(at_once) as pool:
         waiting = {pool.submit(measured, cell): cell for cell in missing}
         for number, done in enumerate(as_completed(waiting), 1):
             cell = waiting[done]

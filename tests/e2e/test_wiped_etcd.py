@@ -16,10 +16,10 @@ from demo.kubectl import Tools
 from e2e.conftest import PATIENCE_SECONDS, await_, clean, fresh_specs, training
 from e2e.run import Pipeline, bucket_as
 from e2e.specs import BLOCK, RESTARTS, STEPS
+from integration.clusters.worlds import SHOWN
 
 pytestmark = pytest.mark.full
 
-SHOWN = ("journal", "head", "gateOrder", "shares", "guarantee", "charges")
 EVERYTHING = ("budget", "generator", "dataset", "alignment", "preference", "reinforcement")
 
 

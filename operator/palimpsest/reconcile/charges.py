@@ -86,6 +86,7 @@ class PrivateStage:
     def reserve(self) -> Reserve:
         """The reservation of the stage's worst case."""
         return Reserve(
+            charge=self.charge.id,
             subject=self.plan.task.subject,
             task=self.plan.digest,
             mechanism=self.mechanism,

@@ -21,6 +21,7 @@ class Open:
 class Reserve:
     """Reserve a charge's worst case."""
 
+    charge: str
     subject: Subject
     task: str
     mechanism: Mechanism

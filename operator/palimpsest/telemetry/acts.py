@@ -23,8 +23,7 @@ def act(what: str, **fields: str) -> Iterator[Act]:
     under_way, made = traces.current(), Act()
     begun = under_way.now() if under_way else 0
     error = ""
-    with logs.scope():
-        logs.bind(**fields)
+    with logs.scope(**fields):
         try:
             yield made
         except Exception as exception:
@@ -41,8 +40,7 @@ def act(what: str, **fields: str) -> Iterator[Act]:
 
 def tell(what: str, **fields: str) -> None:
     """What came of a reconcile."""
-    with logs.scope():
-        logs.bind(**fields)
+    with logs.scope(**fields):
         log.info("%s", what)
     if under_way := traces.current():
         under_way.tell(**fields)

@@ -22,9 +22,10 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 @contextmanager
-def scope() -> Iterator[None]:
-    """What is bound within ends with the block."""
+def scope(**fields: str) -> Iterator[None]:
+    """Lines of the block have these fields; what is bound within ends with it."""
     token = _bound.set(_bound.get())
+    bind(**fields)
     try:
         yield
     finally:

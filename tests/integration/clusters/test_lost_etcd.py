@@ -7,6 +7,7 @@ from pathlib import Path
 from cluster.fixtures import ObjectStore, Site
 from integration.clusters.worlds import (
     ADAPTER,
+    SHOWN,
     budget_status,
     elsewhere,
     jobs_of,
@@ -20,7 +21,6 @@ from integration.reconcile.harness import World, task_of
 from palimpsest.api.outcomes import Outcome
 
 CLUSTER = "the-cluster"
-SHOWN = ("journal", "head", "gateOrder", "shares", "guarantee", "charges")
 BLOCKS = 3
 
 

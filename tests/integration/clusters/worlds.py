@@ -14,6 +14,8 @@ from palimpsest.receipts.keys import load_signer, public_pem
 from palimpsest.reconcile.jobs import LABEL_ATTEMPT, LABEL_NAME
 
 Json = dict[str, Any]
+# What a budget's status repeats of its journal.
+SHOWN = ("journal", "head", "gateOrder", "shares", "guarantee", "charges")
 ADAPTER = {"adapter_model.safetensors": b"adapter"}
 
 

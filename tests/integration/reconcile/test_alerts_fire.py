@@ -22,6 +22,7 @@ from faults import apiserver, behaviour
 from faults.apiserver import ApiProxy
 from faults.proxy import Call, Exchange, Fault, Proxy, Rule, pass_all
 from integration.admission.ground import Authority, Server, running
+from integration.clusters.worlds import training_of
 from integration.reconcile.harness import Json, World
 from integration.reconcile.test_dashboards import review
 from palimpsest.api.outcomes import Outcome
@@ -111,14 +112,7 @@ class Site:
     def generator(self, name: str, outcome: Outcome | None, blocks: int = 0) -> Json:
         """A generator whose training spends so much and ends so; None: it goes on."""
         self.world.apply(self.world.private_generator(name, "0.5"))
-
-        def find() -> Json | None:
-            for job in self.world.jobs(self.world.custody):
-                if job["metadata"]["labels"]["palimpsest.dev/name"] == name:
-                    return job if self.world.pods(job) else None
-            return None
-
-        job: Json = self.world.until(f"the Job of {name}", find)
+        job = training_of(self.world, name)
         if blocks:
             self.world.spend(job, 1, blocks)
         if outcome is None:

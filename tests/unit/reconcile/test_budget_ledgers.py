@@ -35,7 +35,7 @@ def spent(store: FolderStore) -> LedgerState:
 
 def reserve(number: int) -> Reserve:
     subject = Subject(namespace="team-a", kind="SyntheticDataset", name="chat")
-    return Reserve(subject, task(number), HISTOGRAM, 0, 1)
+    return Reserve(f"charge {number}", subject, task(number), HISTOGRAM, 0, 1)
 
 
 def sound(operator: Ledgers, of: PrivacyBudget) -> LedgerState:

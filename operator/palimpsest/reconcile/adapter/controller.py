@@ -12,7 +12,6 @@ from palimpsest.api.alignment import AlignmentRun
 from palimpsest.api.budget import PrivacyBudget
 from palimpsest.api.dataset import SyntheticDataset
 from palimpsest.api.generator import PrivateGenerator
-from palimpsest.ledger import charge_id
 from palimpsest.ledger.errors import Denied, LedgerError
 from palimpsest.ledger.state import LedgerState
 from palimpsest.receipts import KeyUnusable, ReceiptInvalid
@@ -309,7 +308,7 @@ class Controller:
         denied = False
         for action in plan.ledger:
             try:
-                with act(type(action).__name__.lower(), **_charged(meta, paying, action)):
+                with act(type(action).__name__.lower(), **_charged(meta, action)):
                     charged = replace(paying, ledger=self._ledgers.execute(paying.budget, action))
             except Denied as denial:
                 denied = True
@@ -483,16 +482,11 @@ def _meta(kind: str, current: dict[str, Any]) -> Meta:
     )
 
 
-def _charged(meta: Meta, paying: BudgetView, action: LedgerAction) -> dict[str, str]:
+def _charged(meta: Meta, action: LedgerAction) -> dict[str, str]:
     """Which stage's charge is meant; opening a journal is of none."""
     if isinstance(action, Open):
         return {}
-    if isinstance(action, Reserve):
-        uri, of = paying.budget.spec.dataset.uri, action.subject
-        charge = charge_id(uri, of.namespace, of.kind, of.name, action.task)
-    else:
-        charge = action.charge
-    return {"stage": _PRIVATE_STAGE[meta.kind], "charge": charge}
+    return {"stage": _PRIVATE_STAGE[meta.kind], "charge": action.charge}
 
 
 def _message(error: ApiException) -> str:

@@ -42,7 +42,6 @@ def _let_go(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
             if not left:
                 raise
             continue
-        with logs.scope():
-            logs.bind(kind=kind, namespace=namespace, name=name)
+        with logs.scope(kind=kind, namespace=namespace, name=name):
             log.info("let go")
         return
