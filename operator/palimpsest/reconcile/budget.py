@@ -82,14 +82,14 @@ def _verdict(view: BudgetView) -> tuple[Verdict, float]:
     mismatch = _mismatch(view, view.ledger)
     if mismatch:
         return Verdict("Stalled", "JournalMismatch", mismatch), REFRESH_SECONDS
-    below = below_spent(view)
-    if below:
-        return Verdict("Stalled", LIMIT_BELOW_SPENT, below), RETRY_SECONDS
     if not view.custody.granted:
         return (
             Verdict("Reconciling", "CustodyNotGranted", f"{view.custody.message}."),
             RETRY_SECONDS,
         )
+    below = below_spent(view)
+    if below:
+        return Verdict("Stalled", LIMIT_BELOW_SPENT, below), RETRY_SECONDS
     message = f"The journal is open. {guarantee(view)}"
     return Verdict("Ready", "Ready", message), REFRESH_SECONDS
 
@@ -200,6 +200,7 @@ def usable(view: BudgetView) -> Verdict | None:
     Whether new ones may be made is said by `below_spent` too.
     """
     verdict, _ = _verdict(view)
+    # The last thing that is looked at: all else is well.
     if verdict.reason == LIMIT_BELOW_SPENT:
         return None
     if verdict.state == "Ready" and isinstance(view.ledger, LedgerState) and view.ledger.is_open:

@@ -1,5 +1,6 @@
 """A budget's status repeats its journal; one that contradicts what is remembered stops it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from palimpsest.reconcile.budget import (
     reconcile,
     usable,
 )
-from palimpsest.reconcile.observed import LedgerTrouble, Objects, ObservedBudget
+from palimpsest.reconcile.observed import Custody, LedgerTrouble, Objects, ObservedBudget
 from palimpsest.reconcile.plan import Open, Plan
 from unit.ledger.folder_store import DATA, HISTOGRAM, LIMIT, ORDER, FolderStore, subject, task
 from unit.reconcile.budgets import URI, budget, view
@@ -137,8 +138,12 @@ def test_a_limit_below_what_was_given_out_is_refused_and_never_claimed(journal: 
     assert plan.status is not None
     assert "(epsilon 8, delta 1e-5)" in plan.status["guarantee"]
     assert below_spent(view(lower, journal.state)) == stalled["message"]
-    # What was paid for goes on.
+    # What was paid for goes on, where the custodian still lets stages in.
     assert usable(view(lower, journal.state)) is None
+    withdrawn = replace(view(lower, journal.state), custody=Custody(False, "no label"))
+    held = usable(withdrawn)
+    assert held is not None
+    assert held.reason == "CustodyNotGranted"
 
 
 def test_a_lower_limit_is_claimed_once_the_journal_has_it(journal: Journal) -> None:
