@@ -269,15 +269,6 @@ def _layout(
     return Layout(name, digests[0], {**{d: _blob(folder, d) for d in digests}, **dict(packed)})
 
 
-def labelled(layout: Layout, label: str) -> Layout:
-    """The same layers as another image: with a label in its config, and so another digest."""
-    manifest = json.loads(layout.blobs[layout.digest].read_text())
-    config = json.loads(layout.blobs[manifest["config"]["digest"]].read_text())
-    config.setdefault("config", {}).setdefault("Labels", {})["label"] = label
-    packed = [(each["digest"], layout.blobs[each["digest"]]) for each in manifest["layers"]]
-    return _layout(f"{layout.name.rsplit(':', 1)[0]}:{label}", config, packed)
-
-
 def _blob(folder: Path, digest: str) -> Path:
     return folder / digest.replace(":", "-")
 
