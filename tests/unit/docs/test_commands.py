@@ -14,6 +14,8 @@ from unit.docs.pages import ALL, ROOT, blocks, inline, lines, name
 # Of a line of a shell: the program, after assignments, up to what another program gets.
 PROGRAM = re.compile(r"(?:^|[\w/.)] )(?:kubectl )?palimpsest (?P<arguments>[a-z][^|;&<>]*)")
 INLINE = re.compile(r"^(?:kubectl )?palimpsest (?P<arguments>[a-z].*)")
+# The group's own help options are its commands' too.
+WHOLE = click.Context(commands, **commands.context_settings)
 MAKE = re.compile(r"^make ([a-z][a-z0-9-]*)")
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))
 
@@ -21,9 +23,8 @@ TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.
 def command_of(arguments: list[str]) -> tuple[click.Command, list[str]]:
     """The command that is meant, and what is left for it."""
     command: click.Command = commands
-    context = click.Context(commands)
     while isinstance(command, click.Group) and arguments:
-        found = command.get_command(context, arguments[0])
+        found = command.get_command(WHOLE, arguments[0])
         assert found is not None, f"no command {arguments[0]}"
         command, arguments = found, arguments[1:]
     return command, arguments
@@ -38,7 +39,7 @@ def parse(arguments: list[str]) -> None:
             Path(each).mkdir(exist_ok=True)
         elif each.endswith(".json"):
             Path(each).touch()
-    command.make_context("palimpsest", list(rest))
+    command.make_context("palimpsest", list(rest), parent=WHOLE)
 
 
 def shown(page: Path) -> list[list[str]]:
