@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -54,8 +56,8 @@ class Collector:
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
-    """A collector, while the block lasts."""
+def collecting(certificate: tuple[Path, Path] | None = None) -> Iterator[Collector]:
+    """A collector, while the block lasts; with a (certificate, key) of 127.0.0.1 over TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -75,7 +77,12 @@ def collecting() -> Iterator[Collector]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    collector = Collector(f"http://127.0.0.1:{server.server_address[1]}")
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    scheme = "https" if certificate else "http"
+    collector = Collector(f"{scheme}://127.0.0.1:{server.server_address[1]}")
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

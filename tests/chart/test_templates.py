@@ -18,6 +18,7 @@ from palimpsest.telemetry.traces import ENDPOINT_VARIABLE, RATIO_VARIABLE
 CHART = Path(__file__).parents[2] / "charts" / "palimpsest"
 OPERATOR = "registry.example/palimpsest-operator@sha256:" + "1" * 64
 STAGE = "registry.example/palimpsest-stage@sha256:" + "2" * 64
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 Json = dict[str, Any]
 
 
@@ -142,6 +143,27 @@ def test_spans_go_where_the_values_say_and_nowhere_without(component: str) -> No
     }
 
 
+def test_a_collector_of_a_private_authority_is_trusted() -> None:
+    tracing = {"endpoint": "https://collector.monitoring:4318", "caBundle": PEM}
+    documents = rendered(values(tracing=tracing))
+    assert pick(documents, "ConfigMap", "palimpsest-tracing")["data"] == {"ca.pem": PEM}
+    for component in ("operator", "admission"):
+        template = pick(documents, "Deployment", f"palimpsest-{component}")["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        (variable,) = (
+            each for each in container["env"] if each["name"] == "OTEL_EXPORTER_OTLP_CERTIFICATE"
+        )
+        (mount,) = (each for each in container["volumeMounts"] if each["name"] == "tracing")
+        assert variable["value"] == f"{mount['mountPath']}/ca.pem"
+        (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "tracing")
+        assert volume["configMap"] == {"name": "palimpsest-tracing"}
+        changed = rendered(values(tracing={**tracing, "caBundle": PEM + PEM}))
+        other = pick(changed, "Deployment", f"palimpsest-{component}")["spec"]["template"]
+        assert other["metadata"] != template["metadata"]
+    for without in ({"caBundle": PEM}, {**tracing, "caBundle": ""}):
+        assert "palimpsest-tracing" not in str(rendered(values(tracing=without)))
+
+
 @pytest.mark.parametrize("endpoint", ["", "https://hub.example.com/mirror"])
 def test_the_hub_is_the_public_one_or_a_mirror(endpoint: str) -> None:
     config_map = pick(
@@ -152,11 +174,10 @@ def test_the_hub_is_the_public_one_or_a_mirror(endpoint: str) -> None:
 
 
 def test_a_store_may_be_entered_without_keys_by_a_role() -> None:
-    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     role = {
         "endpoint": "https://s3.example.com",
         "roleArn": "arn:aws:iam::1:role/operator",
-        "caBundle": pem,
+        "caBundle": PEM,
         "sse": {"type": "KMS", "keyId": "k"},
     }
     documents = rendered(
@@ -170,7 +191,7 @@ def test_a_store_may_be_entered_without_keys_by_a_role() -> None:
     assert first.sse.key_id == "k"
     assert second.sse is not None
     assert second.sse.type == "AES256"
-    assert data[Path(first.ca_bundle or "").name] == pem
+    assert data[Path(first.ca_bundle or "").name] == PEM
     pod = pick(documents, "Deployment", "palimpsest-operator")["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     audiences = [

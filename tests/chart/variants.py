@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chart.test_templates import OPERATOR, STAGE, values
+from chart.test_templates import OPERATOR, PEM, STAGE, values
 
 Json = dict[str, Any]
 
@@ -33,9 +33,10 @@ VARIANTS: dict[str, Json] = {
     ),
     "tracing": values(
         tracing={
-            "endpoint": "http://collector.monitoring:4318",
+            "endpoint": "https://collector.monitoring:4318",
             "samplingRatio": 0.25,
             "headersSecret": "collector",
+            "caBundle": PEM,
         }
     ),
     "pod-monitor": values(metrics={"podMonitor": {"enabled": True, "interval": "1m"}}),

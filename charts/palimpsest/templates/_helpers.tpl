@@ -109,8 +109,16 @@ securityContext:
 - name: OTEL_EXPORTER_OTLP_HEADERS
   valueFrom: {secretKeyRef: {name: {{ . }}, key: headers}}
 {{- end }}
+{{- if .caBundle }}
+- {name: OTEL_EXPORTER_OTLP_CERTIFICATE, value: /etc/palimpsest/tracing/ca.pem}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Not empty where the collector's authority is private: the ConfigMap with it is mounted. */}}
+{{- define "palimpsest.tracingAuthority" -}}
+{{- if .Values.tracing.endpoint }}{{ .Values.tracing.caBundle }}{{ end }}
 {{- end }}
 
 {{/* Scheduling fields of the operator's or the admission's values. */}}

@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.pki import Authority
 from collector import Collector, collecting
 from palimpsest.reconcile.adapter.tracing import Roots, asked_at, stage_ended
 from palimpsest.reconcile.measures import Ended
@@ -22,6 +24,8 @@ from palimpsest.telemetry.traces import ENDPOINT_VARIABLE, SPANS, Span, Trace
 
 Json = dict[str, Any]
 
+# OpenTelemetry's own, as the chart sets it.
+AUTHORITY_VARIABLE = "OTEL_EXPORTER_OTLP_CERTIFICATE"
 MINE = Trace("PrivateGenerator", "n", "g", "0f0e", 1)
 BEGUN, OVER = "2026-01-01T12:00:00Z", "2026-01-01T12:01:30Z"
 SECOND = 10**9
@@ -101,6 +105,28 @@ def test_a_part_of_all_traces_is_kept_each_whole(
     with to(monkeypatch, collector.endpoint, 0) as way:
         way.emit(span())
     assert len(collector.spans) == 2 * len(kept)
+
+
+def test_a_collector_is_who_its_authority_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    served = authority.sign("collector", names=("127.0.0.1",))
+    # Of the machine, not of a pod; requests prefers them.
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    with collecting((served.certificate, served.key)) as collector:
+        before = count("failed")
+        with monkeypatch.context() as impatient:
+            impatient.setattr(otlp, "TIMEOUT_SECONDS", 0.1)
+            with to(impatient, collector.endpoint) as way:
+                way.emit(span())
+        assert count("failed") == before + 1
+        assert not collector.spans
+        monkeypatch.setenv(AUTHORITY_VARIABLE, str(authority.identity.certificate))
+        with to(monkeypatch, collector.endpoint) as way:
+            way.emit(span())
+        assert len(collector.spans) == 1
 
 
 @pytest.mark.parametrize("ratio", ["2", "-1", "half"])
