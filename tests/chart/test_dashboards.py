@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from chart.dashboards import BOARDS, panels, queries
 from chart.queries import check_selectors
 from chart.test_alerts import ALERTS, RULES
 from chart.test_templates import rendered, values
+from cluster import toolchain
 
 Json = dict[str, Any]
 BASE = "docs/runbooks"
@@ -91,6 +95,34 @@ def installed(base: str) -> dict[str, Json]:
     ]
     assert {each["metadata"]["namespace"] for each in maps} == {"grafana"}
     return {name: json.loads(text) for each in maps for name, text in each["data"].items()}
+
+
+def amiss(board: Json, folder: Path) -> str:
+    """What Grafana's own types, read strictly, say of a dashboard."""
+    path = folder / "board.json"
+    path.write_text(json.dumps(board))
+    program = [str(toolchain.checks() / "dashboards"), str(path)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == bool(done.stdout), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("base", ["", "https://wiki.example/books"])
+def test_dashboards_are_grafana_s(base: str, tmp_path: Path) -> None:
+    boards = installed(base)
+    assert set(boards) == set(BOARDS)
+    for board in boards.values():
+        assert not amiss(board, tmp_path)
+
+
+def test_what_grafana_does_not_know_is_found(tmp_path: Path) -> None:
+    for change, said in (
+        ({"expression": "up"}, "unexpected field 'expression'"),
+        ({"instant": "yes"}, "instant"),
+    ):
+        board = deepcopy(BOARDS["run.json"])
+        next(panels(board))["targets"][0] |= change
+        assert said in amiss(board, tmp_path)
 
 
 def test_dashboards_go_to_where_grafana_looks() -> None:

@@ -72,13 +72,14 @@ def tools() -> Path:
 
 
 def checks() -> Path:
-    """The folder with kubeconform, kube-score and kstatus: judges of manifests and statuses."""
+    """The folder with kubeconform, kube-score, kstatus and dashboards: judges of what they read."""
     targets = [
         "github.com/yannh/kubeconform/cmd/kubeconform",
         "github.com/zegl/kube-score/cmd/kube-score",
+        "./dashboards",
         "./kstatus",
     ]
-    return _built("checks", "kubeconform, kube-score and kstatus (a minute when new)", targets)
+    return _built("checks", "kubeconform, kube-score and their like (2 minutes when new)", targets)
 
 
 def argo() -> Path:

@@ -8,6 +8,7 @@ tool (
 )
 
 require (
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	k8s.io/apimachinery v0.32.3
 	sigs.k8s.io/cli-utils v0.37.2
 )
