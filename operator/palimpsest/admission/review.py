@@ -28,8 +28,9 @@ from palimpsest.privacy.pricing import (
     price_training,
 )
 from palimpsest.storage import canonical_prefix
+from palimpsest.terms.files import files_of_dataset, files_of_run, private_file_refusal
 from palimpsest.terms.placement import placement_refusal
-from palimpsest.terms.tenants import model_refusal, namespace_refusal, public_file_refusal
+from palimpsest.terms.tenants import model_refusal, namespace_refusal
 
 from .fit import Budget, gate_of, histogram_misfit, holds_charge, training_misfit
 
@@ -105,6 +106,13 @@ def review(request: Mapping[str, Any], cluster: Cluster) -> Decision:
                 warnings = _dataset(data, request["namespace"], _name(request), cluster)
                 annotator = data.annotation.endpoint if data.annotation else None
                 warnings += _open_key("spec.annotation.endpoint", annotator)
+            case SyntheticDataset.kind, "UPDATE":
+                warnings = []
+                before, after = (
+                    _spec(SyntheticDatasetSpec, request[each]) for each in ("oldObject", "object")
+                )
+                if files_of_dataset(before) != files_of_dataset(after):
+                    _answered(after, request["namespace"], cluster)
             case AlignmentRun.kind, "CREATE":
                 run = _spec(AlignmentRunSpec, request["object"])
                 warnings = _alignment(run, request["namespace"], cluster)
@@ -261,6 +269,7 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
     if budget is None:
         return [_held("the generator's budgetRef", "PrivacyBudget", generator.budget_ref.name)]
     _tenant(budget, namespace, cluster)
+    _public(budget, files_of_dataset(spec))
     resampling = spec.resampling
     if resampling is None:
         return []
@@ -296,6 +305,14 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
     ]
 
 
+def _answered(spec: SyntheticDatasetSpec, namespace: str, cluster: Cluster) -> None:
+    """People's answers have come; nothing else of an update matters here."""
+    generator = cluster.generator(namespace, spec.generator_ref.name)
+    budget = cluster.budget(generator.budget_ref.name) if generator else None
+    if budget is not None:
+        _public(budget, files_of_dataset(spec))
+
+
 def _alignment(spec: AlignmentRunSpec, namespace: str, cluster: Cluster) -> list[str]:
     dataset = cluster.dataset(namespace, spec.dataset_ref.name)
     if dataset is None:
@@ -304,17 +321,12 @@ def _alignment(spec: AlignmentRunSpec, namespace: str, cluster: Cluster) -> list
     budget = cluster.budget(generator.budget_ref.name) if generator else None
     if budget is None:
         return []
-    files = {}
-    if spec.evaluation:
-        files["spec.evaluation.prompts"] = spec.evaluation.prompts
-    if spec.dpo and spec.dpo.preferences:
-        files["spec.dpo.preferences.uri"] = spec.dpo.preferences.uri
-    if spec.reward and spec.reward.trained:
-        files["spec.reward.trained.preferences.uri"] = spec.reward.trained.preferences.uri
-    private = canonical_prefix(budget.spec.dataset.uri)
-    for field, uri in files.items():
-        _refuse(Refusal.FILE_IS_PRIVATE, public_file_refusal(private, budget.name, field, uri))
+    _public(budget, files_of_run(spec))
     return []
+
+
+def _public(budget: Budget, files: Mapping[str, str]) -> None:
+    _refuse(Refusal.FILE_IS_PRIVATE, private_file_refusal(budget.spec, budget.name, files))
 
 
 def _open_key(field: str, endpoint: ChatEndpoint | None) -> list[str]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from palimpsest.api.alignment import AlignmentRunSpec, AlignmentRunStatus
 from palimpsest.api.annotation import Annotation
 from palimpsest.api.common import ArtifactRef
+from palimpsest.terms.files import files_of_run, private_file_refusal
 
 from . import gates, stages, tasks
 from .conditions import Verdict, conditions
@@ -107,6 +108,10 @@ def _steps(observed: ObservedAlignment, now: datetime) -> Iterator[Step]:
         verdict = Verdict("Stalled", "DatasetWithoutAnswers", message)
         yield Step(step.status, verdict, requeue=None)
         return
+    private = _private(observed)
+    if private:
+        yield stages.held(first, Verdict("Stalled", "FileIsPrivate", private), None)
+        return
     learnt: tuple[ArtifactRef, ...] = ()
     if spec.reward and spec.reward.trained:
         reward = _public(
@@ -119,6 +124,16 @@ def _steps(observed: ObservedAlignment, now: datetime) -> Iterator[Step]:
     origin, guarantee = data.dataset.spec.output, _guarantee(observed)
     plan = tasks.align(observed.meta, spec, status.dataset, origin, guarantee, learnt)
     yield _public(observed, plan, now)
+
+
+def _private(observed: ObservedAlignment) -> str:
+    """What admission refuses, refused again here: the run may have been there before its data set,
+    and so before anyone could tell whose private data it must not read."""
+    paying = observed.budget
+    if paying is None:
+        return ""
+    files = files_of_run(observed.run.spec)
+    return private_file_refusal(paying.budget.spec, paying.meta.name, files)
 
 
 def _public(observed: ObservedAlignment, plan: StagePlan, now: datetime) -> Step:

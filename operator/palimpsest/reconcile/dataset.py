@@ -11,6 +11,7 @@ from palimpsest.api.manifest import MANIFEST, Manifest
 from palimpsest.ledger.state import LedgerState
 from palimpsest.privacy.clusters import clusters_of
 from palimpsest.privacy.pricing import price_histogram
+from palimpsest.terms.files import files_of_dataset, private_file_refusal
 from palimpsest.terms.placement import placement_refusal
 from palimpsest.terms.tenants import model_refusal, namespace_refusal
 
@@ -187,6 +188,12 @@ def _walk(
     if spec.annotation:
         if spec.annotation.human and spec.annotation.human.answers is None:
             yield _awaited(observed, instructions)
+            return
+        private = private_file_refusal(budget.budget.spec, budget.meta.name, files_of_dataset(spec))
+        if private:
+            # Admission refuses it; it may have been away.
+            verdict = Verdict("Stalled", "FileIsPrivate", private)
+            yield stages.held("annotate", verdict, None)
             return
         annotate = _public(observed, build.annotate(instructions), spec.compute.annotate, now)
         yield annotate

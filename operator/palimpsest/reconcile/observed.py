@@ -243,6 +243,7 @@ class ObservedAlignment:
     meta: Meta
     run: AlignmentRun
     dataset: DatasetView | None
+    budget: BudgetView | None
     jobs: tuple[Job, ...]
     objects: Objects
     settings: Settings

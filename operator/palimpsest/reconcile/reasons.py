@@ -50,6 +50,7 @@ _TERMS = {
     "DatasetNotReady",
     "DatasetWithoutAnswers",
     "EpsilonUnreachable",
+    "FileIsPrivate",
     "GeneratorNotFound",
     "GeneratorNotReady",
     "LimitBelowSpent",

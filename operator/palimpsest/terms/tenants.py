@@ -34,13 +34,3 @@ def model_refusal(spec: PrivacyBudgetSpec, budget: str, field: str, model: Model
         f'{field}: {model.uri} is not one of the allowedModels of PrivacyBudget "{budget}" (URI '
         "and digest must both agree)"
     )
-
-
-def public_file_refusal(private: str, budget: str, field: str, uri: str) -> str:
-    """Why a file of `uri` may not be read outside custody, if it lies below the `private` URI."""
-    if not uri.startswith(private):
-        return ""
-    return (
-        f'{field}: {uri} lies among the private data of PrivacyBudget "{budget}"; what is read '
-        "outside custody must be public: name another file"
-    )

@@ -89,12 +89,38 @@ def test_a_model_beyond_a_gate_is_published_and_the_run_says_by_how_much(world: 
     assert condition(world, "better", "Stalled")["status"] == "False"
 
 
+def test_private_records_are_read_by_no_stage_outside_custody_whatever_comes_first(
+    world: World,
+) -> None:
+    private = f"{world.privacy_budget()['spec']['dataset']['uri']}part-0000.jsonl"
+    early = run(world, "early", evaluation={"prompts": private, "digest": DIGEST})
+    world.apply(early)
+    published_dataset(world)
+    world.until("held", lambda: world.summary("align", "early") == "FileIsPrivate")
+    assert condition(world, "early", "Stalled")["message"].startswith(
+        f"spec.evaluation.prompts: {private} lies among the private data"
+    )
+    told = world.synthetic_dataset()
+    told["metadata"]["name"] = "told"
+    del told["spec"]["resampling"]
+    told["spec"]["annotation"] = {"human": {"answers": {"uri": private, "digest": DIGEST}}}
+    world.apply(told)
+    sample = world.until("a Job", lambda: job_of(world, "told"))
+    world.publish(sample, {"instructions.jsonl": b"{}"})
+    world.end_pods(sample, Outcome.COMPLETED)
+    world.until("held", lambda: world.summary("synds", "told") == "FileIsPrivate")
+    assert job_of(world, "early") is None
+    assert [name_of(job) for job in world.jobs(world.tenant)].count("told") == 1
+
+
+def name_of(job: Json) -> str:
+    """Of the resource that the Job is for."""
+    name: str = job["metadata"]["labels"]["palimpsest.dev/name"]
+    return name
+
+
 def job_of(world: World, name: str) -> Json | None:
-    found = [
-        job
-        for job in world.jobs(world.tenant)
-        if job["metadata"]["labels"]["palimpsest.dev/name"] == name
-    ]
+    found = [job for job in world.jobs(world.tenant) if name_of(job) == name]
     return found[0] if found else None
 
 

@@ -319,6 +319,25 @@ def test_private_records_are_no_public_file(spec: Json, field: str) -> None:
     assert "SyntheticDataset" in warning
 
 
+def test_private_records_are_no_people_s_answers() -> None:
+    known = cluster()
+    private = next(iter(known.budgets.values())).spec.dataset.uri
+
+    def answered(uri: str | None) -> Json:
+        answers = {"answers": {"uri": uri, "digest": samples.DIGEST}} if uri else {}
+        return samples.changed(samples.dataset(), "spec.annotation", {"human": answers})
+
+    among = answered(f"{private}part-0000.jsonl")
+    for asked in (ask(among, known), ask(among, known, "UPDATE", answered(None))):
+        assert asked.reason is Refusal.FILE_IS_PRIVATE
+        assert asked.message.startswith(f"spec.annotation.human.answers.uri: {private}part-0000")
+    beside = answered("s3://outputs/answers.jsonl")
+    assert ask(beside, known).allowed
+    assert ask(beside, known, "UPDATE", answered(None)).allowed
+    # A finalizer must go from it all the same.
+    assert ask(among, known, "UPDATE", among).allowed
+
+
 def test_weak_epsilons_are_told() -> None:
     generous = samples.changed(samples.budget(), "spec.limit.epsilon", "50")
     assert "promises little" in ask(generous, Known()).warnings[0]

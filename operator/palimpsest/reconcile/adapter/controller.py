@@ -205,10 +205,11 @@ class Controller:
             )
         run = parse(AlignmentRun, current)
         data = self._dataset(meta.namespace, run.spec.dataset_ref.name)
+        budgeted = self._payer_of(data)
         own = self._jobs(meta, None, own=True)
         return Observation(
             lambda _, objects, now: alignment.reconcile(
-                ObservedAlignment(meta, run, data, own, objects, self._settings), now
+                ObservedAlignment(meta, run, data, budgeted, own, objects, self._settings), now
             ),
             jobs=own,
             source=data.meta if data else None,
@@ -437,6 +438,13 @@ class Controller:
             return self._budget(source.generator.spec.budget_ref.name, namespace)
         remembered = resource.status.budget if resource.status else ""
         return self._budget(remembered, namespace) if remembered else None
+
+    def _payer_of(self, data: DatasetView | None) -> BudgetView | None:
+        """The budget that a data set was made under."""
+        if data is None:
+            return None
+        source = self._generator(data.meta.namespace, data.dataset.spec.generator_ref.name)
+        return self._payer(data.dataset, source, data.meta.namespace)
 
     def _generator(self, namespace: str, name: str) -> GeneratorView | None:
         current = self._cluster.resource(PrivateGenerator.kind, namespace, name)
