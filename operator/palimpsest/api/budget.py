@@ -142,7 +142,13 @@ class CustodyCompute(ApiModel):
     max_resources: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(
         default_factory=dict,
         description="Cap of a container's requests and limits, by resource name; a cap of cpu or "
-        "memory is also the limit of a container that gives none.",
+        "memory is also the limit of a container that gives none, and one of memory or "
+        "ephemeral-storage the limit whatever a tenant gives.",
+    )
+    scratch: Quantity | None = Field(
+        None,
+        description="Least size limit of a private pod's scratch volume: room for the model and "
+        "the largest private object with ease, or a tenant's own choice tells its size.",
     )
     max_replicas: Annotated[int, Field(ge=1, le=64)] = Field(
         1,

@@ -1,8 +1,8 @@
 """The journal in the store: the sequence number is the lock, taken by a conditional write."""
 
 import secrets
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Protocol
@@ -45,6 +45,10 @@ from palimpsest.privacy.mechanisms import Mechanism
 from palimpsest.storage import NotFound, StoreUnavailable, canonical_prefix
 
 ATTEMPTS = 200
+
+
+class _AroundError(LedgerError):
+    """Of a journal whose data hold another journal's."""
 
 
 class EntryStore(Protocol):
@@ -142,10 +146,9 @@ class Journal:
 
         if not self.refresh().is_open:
             refuse_inside(self._store, self.uri)
-        state = self._append(build)
-        if not state.charges and has_inside(self._store, self.uri):
-            self.tombstone("nested")
-            raise LedgerError(f"uri: a prefix inside {self.uri} has a journal of its own")
+        with self._ended_if_around():
+            state = self._append(build)
+            self._refuse_around(state)
         return state
 
     def reserve(
@@ -176,6 +179,9 @@ class Journal:
                 return None
             if state.head is None:
                 raise LedgerError("the journal is not open")
+            if not state.tombstoned:
+                # Whoever opened it may have died, or found no store, before it could look.
+                self._refuse_around(state)
             return Reserve(
                 charge=identity,
                 compartment="default",
@@ -190,7 +196,8 @@ class Journal:
                 accountant="palimpsest/1",
             )
 
-        return self._append(build).charge(identity)
+        with self._ended_if_around():
+            return self._append(build).charge(identity)
 
     def start(self, charge: str, attempt: int) -> Charge:
         """Fence an attempt. Raises LedgerError if it, or a later one, started before."""
@@ -218,8 +225,10 @@ class Journal:
             known = state.charge(charge)
             if known.status == "committed":
                 return None
-            cost = known.cost if basis == "full" else known.intended_cost
-            return Commit(charge=charge, cost=cost, basis=basis)
+            # What was published without all its intents (a journal that was set back) costs all.
+            settled = "full" if basis == "completed" and not known.covered else basis
+            cost = known.cost if settled == "full" else known.intended_cost
+            return Commit(charge=charge, cost=cost, basis=settled)
 
         return self._append(build).charge(charge)
 
@@ -235,6 +244,23 @@ class Journal:
     def tombstone(self, basis: str) -> LedgerState:
         """End the budget."""
         return self._append(lambda state: None if state.tombstoned else Tombstone(basis=basis))
+
+    def _refuse_around(self, state: LedgerState) -> None:
+        """Raises _AroundError if a prefix inside has a journal of its own; until a charge stands.
+
+        What would be inside an open journal is refused when it is opened, so that once is enough.
+        """
+        if not state.charges and has_inside(self._store, self.uri):
+            raise _AroundError(f"uri: a prefix inside {self.uri} has a journal of its own")
+
+    @contextmanager
+    def _ended_if_around(self) -> Iterator[None]:
+        """End the budget where the block finds it to be around another's data."""
+        try:
+            yield
+        except _AroundError:
+            self.tombstone("nested")
+            raise
 
     def _append(self, build: Callable[[LedgerState], Body | None]) -> LedgerState:
         """Decide on the newest state, take the next sequence number, repeat if it was taken.

@@ -79,6 +79,13 @@ class Charge:
         """Neither settled nor given back."""
         return self.status in ("reserved", "started")
 
+    @property
+    def covered(self) -> bool:
+        """Whether a whole run was intended: all steps but those that restarts repeat."""
+        if isinstance(self.mechanism, DiscreteGaussian):
+            return self.intended_steps >= 1
+        return self.intended_steps >= self.mechanism.steps - self.restarts * self.block_steps
+
 
 @dataclass(frozen=True)
 class LedgerState:
@@ -292,6 +299,8 @@ class LedgerState:
         charge = self._active(body.charge)
         if charge.attempts == 0:
             raise LedgerError("charge: never started; release it instead")
+        if body.basis == "completed" and not charge.covered:
+            raise LedgerError("basis: completed, but not all its steps were intended")
         expected = charge.cost if body.basis == "full" else charge.intended_cost
         if body.cost != expected:
             raise LedgerError(f"cost: a commit on basis {body.basis} must cost {expected} units")

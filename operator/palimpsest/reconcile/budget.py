@@ -117,6 +117,7 @@ def _mismatch(view: BudgetView, ledger: LedgerState) -> str:
         return ""
     pairs = (
         ("spec.dataset.records", dataset.records, told.records),
+        ("spec.dataset.format", dataset.format, told.format),
         ("spec.dataset.textField", dataset.text_field, told.textField),
         ("spec.dataset.privacyUnit", dataset.privacy_unit, told.privacyUnit),
         ("spec.limit.delta", Decimal(limit.delta), Decimal(ledger.delta)),

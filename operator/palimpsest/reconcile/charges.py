@@ -135,7 +135,7 @@ def private_stage(
             stage.plan.stage,
             "ChargeHeldElsewhere",
             "Another cluster holds this charge; it can be adopted once that cluster has settled "
-            "it or the custodian has taken it over.",
+            "it.",
         )
     found = stages.published(stage.plan, objects)
     if found.trouble:

@@ -32,7 +32,7 @@ CENTROIDS = "centroids.safetensors"
 def reconcile(observed: ObservedDataset, now: datetime) -> Plan:
     """The next step of the data set. Raises NotObservedError to ask for an object."""
     if observed.meta.deleting:
-        return settle(observed.meta, observed.budget, observed.jobs)
+        return settle(observed.meta, observed.budget, observed.jobs, observed.settings.cluster)
     steps = _steps(observed, now)
     last = steps[-1]
     verdict, dataset = last.verdict, None

@@ -24,7 +24,7 @@ from .stages import Step
 def reconcile(observed: ObservedGenerator, now: datetime) -> Plan:
     """The next step of the training. Raises NotObservedError to ask for an object."""
     if observed.meta.deleting:
-        return settle(observed.meta, observed.budget, observed.jobs)
+        return settle(observed.meta, observed.budget, observed.jobs, observed.settings.cluster)
     step = _train(observed, now)
     audit = _audit(observed, step)
     verdict = step.verdict

@@ -9,6 +9,9 @@ from palimpsest.api.common import PrivateCompute, ResourceRequirements, Training
 
 # Without a limit a container may take all of its node, whatever the custodian's cap.
 _ALWAYS_LIMITED = ("cpu", "memory")
+# A pod that goes beyond them ends with an outcome of its own, which a tenant who chose the limit
+# could read as the size of the private data.
+_TELLING = ("memory", "ephemeral-storage")
 
 
 def placement_refusal(allowed: CustodyCompute, wanted: PrivateCompute, field: str) -> str:
@@ -23,14 +26,20 @@ def placement_refusal(allowed: CustodyCompute, wanted: PrivateCompute, field: st
 
 def placed(allowed: CustodyCompute, wanted: PrivateCompute) -> PrivateCompute:
     """What a private pod gets: the tenant's choice completed by the custodian's."""
-    limits = dict(wanted.resources.limits)
+    limits, requests = dict(wanted.resources.limits), dict(wanted.resources.requests)
+    for name in _TELLING:
+        if name in limits and name in allowed.max_resources:
+            # A limit that stands alone is what is asked for, too.
+            requests.setdefault(name, limits[name])
+            limits[name] = allowed.max_resources[name]
     for name in _ALWAYS_LIMITED:
         if name in allowed.max_resources:
             limits.setdefault(name, allowed.max_resources[name])
     runtime = wanted.runtime_class_name or next(iter(allowed.runtime_class_names), None)
     return wanted.model_copy(
         update={
-            "resources": ResourceRequirements(requests=wanted.resources.requests, limits=limits),
+            "resources": ResourceRequirements(requests=requests, limits=limits),
+            "scratch": max(wanted.scratch, allowed.scratch or wanted.scratch, key=_amount),
             "node_selector": {**wanted.node_selector, **allowed.node_selector},
             "runtime_class_name": runtime,
         }

@@ -18,6 +18,8 @@ from palimpsest.ledger import (
     charge_id,
 )
 from palimpsest.ledger.entries import digest
+from palimpsest.ledger.nesting import MARK, location
+from palimpsest.privacy.mechanisms import Mechanism
 from palimpsest.storage import StoreUnavailable
 from unit.ledger.folder_store import (
     DATA,
@@ -56,9 +58,10 @@ def test_a_charge_is_reserved_started_and_settled(journal: Journal, store: Folde
     charge = journal.reserve(subject(), task(), training(), 1, 8)
     assert charge.id == charge_id(URI, "team-a", "PrivateGenerator", "generator", task())
     journal.start(charge.id, 1)
-    for block in range(3):
+    for block in range(4):
         journal.intent(charge.id, 1, block, 8)
     settled = journal.commit(charge.id, "completed")
+    assert settled.basis == "completed"
     assert 0 < settled.cost < charge.cost
     state = fresh(store)
     assert (state.committed, state.reserved) == (settled.cost, 0)
@@ -638,6 +641,48 @@ def test_a_prefix_around_anothers_is_refused(store: FolderStore) -> None:
             Journal(store, URI).open(DATA, LIMIT, ORDER)
     with pytest.raises(Denied):
         Journal(store, URI).reserve(subject(), task(), training())
+
+
+class BlinkingStore(FolderStore):
+    """Fails to say, once, whether there is a mark."""
+
+    blinks = 1
+
+    def get(self, uri: str) -> bytes:
+        if uri == f"{location(URI)}{MARK}" and self.blinks:
+            self.blinks -= 1
+            raise StoreUnavailable(uri)
+        return super().get(uri)
+
+
+def test_a_prefix_around_anothers_gives_nothing_out_if_it_could_not_look(tmp_path: Path) -> None:
+    store = BlinkingStore(tmp_path)
+    inner = Journal(store, INSIDE)
+    inner.open(DATA.model_copy(update={"uri": INSIDE}), LIMIT, ORDER)
+    with pytest.raises(StoreUnavailable):
+        Journal(store, URI).open(DATA, LIMIT, ORDER)
+    outer = Journal(store, URI)
+    assert outer.refresh().is_open
+    with pytest.raises(LedgerError, match="inside"):
+        outer.reserve(subject(), task(), training())
+    assert outer.refresh().tombstoned
+    assert inner.reserve(subject(), task(), training()).active
+
+
+@pytest.mark.parametrize(("mechanism", "steps"), [(training(), 7), (HISTOGRAM, 0)])
+def test_what_was_not_intended_is_not_completed_but_paid_in_full(
+    mechanism: Mechanism, steps: int, journal: Journal, store: FolderStore
+) -> None:
+    charge = journal.reserve(subject(), task(), mechanism, 1, 8)
+    journal.start(charge.id, 1)
+    if steps:
+        journal.intent(charge.id, 1, 0, steps)
+    settled = journal.commit(charge.id, "completed")
+    assert (settled.basis, settled.cost) == ("full", charge.cost)
+    cheap = {"basis": "completed", "cost": settled.intended_cost}
+    rewrite(entries(journal, store)[-1], lambda entry: entry["body"].update(cheap))  # type: ignore[attr-defined]
+    with pytest.raises(JournalTampered, match="not all its steps were intended"):
+        Journal(store, URI).refresh()
 
 
 def test_of_two_nested_prefixes_opened_at_once_at_most_one_opens(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def paid(folder: Path, committed: bool = True) -> Paid:
     work = work_digest(named, parameters, inputs)
     journal = Journal(FolderStore(folder), URI)
     journal.open(DATA, LIMIT, ORDER)
-    charge = journal.reserve(owner, work, training(), 1, 8)
+    charge = journal.reserve(owner, work, training(steps=32), 1, 8)
     journal.start(charge.id, 1)
     for block in range(3):
         journal.intent(charge.id, 1, block, 8)

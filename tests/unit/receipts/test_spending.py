@@ -30,7 +30,9 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def charge(journal: Journal, number: int, basis: str | None, blocks: int = 2) -> None:
-    name = journal.reserve(subject(f"g{number}"), task(number), training(), 0, 8).id
+    # What completes has intended all of it.
+    asked = training(steps=8 * blocks) if basis == "completed" else training()
+    name = journal.reserve(subject(f"g{number}"), task(number), asked, 0, 8).id
     journal.start(name, 1)
     for block in range(blocks):
         journal.intent(name, 1, block, 8)

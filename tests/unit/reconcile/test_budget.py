@@ -61,6 +61,15 @@ def test_a_sound_journal_is_repeated_and_said_to_be_verified(journal: Journal) -
     assert usable(view(budget(), journal.state)) is None
 
 
+def test_a_budget_that_reads_other_files_than_the_journal_names_is_held(journal: Journal) -> None:
+    of = budget()
+    dataset = of.spec.dataset.model_copy(update={"format": "Parquet"})
+    other = of.model_copy(update={"spec": of.spec.model_copy(update={"dataset": dataset})})
+    stalled = condition(decide(other, journal.state), "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "JournalMismatch")
+    assert stalled["message"].startswith("spec.dataset.format is Parquet")
+
+
 @pytest.mark.parametrize("trouble", [SHORTER, CHANGED, UNSOUND])
 def test_tampering_stops_the_budget_and_keeps_what_was_known(
     trouble: LedgerTrouble, journal: Journal

@@ -78,3 +78,19 @@ def test_the_custodians_choice_completes_and_outranks_the_tenants() -> None:
     # A container without a limit would have the whole node.
     assert got.resources.limits == {"memory": "16Gi", "cpu": "4"}
     assert placed(ALLOWED, wanted(runtimeClassName="native")).runtime_class_name == "native"
+
+
+def test_no_limit_of_a_tenant_s_can_feel_for_the_size_of_the_private_data() -> None:
+    caps = {"memory": "16Gi", "ephemeral-storage": "100Gi", "cpu": "4"}
+    allowed = CustodyCompute.model_validate({"maxResources": caps, "scratch": "64Gi"})
+    small = {"memory": "700Mi", "ephemeral-storage": "123457k", "cpu": "1"}
+    alone = {"requests": {}, "limits": small}
+    got = placed(allowed, wanted(resources=alone, scratch="9Gi"))
+    assert got.resources.limits == {**caps, "cpu": "1"}
+    # The scheduler finds room for as much as before.
+    assert got.resources.requests == {key: small[key] for key in ("memory", "ephemeral-storage")}
+    assert got.scratch == "64Gi"
+    asked = {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}
+    assert placed(allowed, wanted(resources=asked)).resources.requests == {"memory": "1Gi"}
+    assert placed(allowed, wanted(scratch="65Gi")).scratch == "65Gi"
+    assert placed(CustodyCompute(), wanted(scratch="9Gi")).scratch == "9Gi"

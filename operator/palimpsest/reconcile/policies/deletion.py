@@ -24,8 +24,8 @@ def answers_for_spending(
     return FINALIZER in meta.finalizers or bool(ledger) or charge is not None
 
 
-def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...]) -> Plan:
-    """End its Jobs in custody, then its charges, then let it go.
+def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...], cluster: str) -> Plan:
+    """End its Jobs in custody, then its charges in this `cluster`, then let it go.
 
     A charge that started commits in full: had its artifact been published, it would have been
     committed as completed before. Without a budget there is no journal to settle with; what it
@@ -48,6 +48,8 @@ def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...]) -> 
         Commit(identity, "full") if charge.attempts else Release(identity)
         for identity, charge in budget.ledger.charges.items()
         if charge.active
+        # A resource of the same name in another cluster runs, and answers for, its own.
+        and charge.subject.cluster == cluster
         and (charge.subject.namespace, charge.subject.kind, charge.subject.name) == owner
     )
     return Plan(status=None, ledger=actions, children=ends, finalizer=bool(actions), requeue=0.2)
