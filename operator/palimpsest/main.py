@@ -184,7 +184,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
 
 def _wakes(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
     """kopf only says that something changed; what to do is read from the API server anew."""
-    registry = kopf.OperatorRegistry()
+    registry, kinds = kopf.OperatorRegistry(), {resource.kind for resource in RESOURCES}
 
     def ours(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - as kopf has it
         metadata = body["metadata"]
@@ -196,8 +196,11 @@ def _wakes(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
 
     def child(body: kopf.Body, **_: Any) -> None:
         marks = body["metadata"].get("labels", {})
+        # Whoever makes pods may label them; a kind becomes a label of metrics.
+        if marks[LABEL_KIND] not in kinds:
+            return
         queue.add(
-            Key(marks.get(LABEL_KIND, ""), marks.get(LABEL_NAMESPACE, ""), marks[LABEL_NAME]),
+            Key(marks[LABEL_KIND], marks.get(LABEL_NAMESPACE, ""), marks[LABEL_NAME]),
             delay=ECHO_SECONDS,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -27,7 +26,6 @@ FILLED = {
     "EMBEDDER_DIGEST": "sha256:" + "2" * 64,
     "EVALUATION_DIGEST": "sha256:" + "3" * 64,
 }
-Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ EXIT_CODES: dict[Verdict, int] = {"sound": 0, "unsound": 1, "unchecked": 2}
 MAX_TEXT = 600
 
 _RESTORE = "restore the journal's entries from the store's versions or a copy; spend nothing before"
-_STATUS = "let the operator rewrite the status from the journal; if it stays, the status was edited"
 _ASK = "do not use the release; ask the custodian what was signed"
 
 

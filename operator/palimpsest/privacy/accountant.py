@@ -9,8 +9,6 @@ from functools import lru_cache
 from palimpsest.privacy import worker
 from palimpsest.privacy.mechanisms import DiscreteGaussian, Mechanism, PoissonSubsampledGaussian
 
-VERSION = "palimpsest/1"
-
 # The grid that dp-accounting uses, so that auditors meet the same figures.
 ORDERS: tuple[float, ...] = (
     *(1 + tenth / 10 for tenth in range(1, 100)),

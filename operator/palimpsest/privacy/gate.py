@@ -156,8 +156,3 @@ def choose_order(plan: Iterable[Mechanism], limit: Limit) -> int:
             f"order up to {MAX_ORDER}; raise epsilon"
         )
     return best[1]
-
-
-def share(cost: int, allowed: int) -> float:
-    """Part of the gate that a cost takes; for display, never for a decision."""
-    return cost / allowed if allowed > 0 else float("inf")

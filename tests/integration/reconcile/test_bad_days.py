@@ -195,6 +195,26 @@ def test_a_limit_below_what_was_given_out_stops_new_charges_and_is_never_claimed
     assert len(world.journal().refresh().charges) == 1
 
 
+def test_centroids_that_are_not_the_manifest_s_are_not_carried_and_that_is_said(
+    world: World,
+) -> None:
+    for manifest in (world.privacy_budget(), world.private_generator(), world.synthetic_dataset()):
+        world.apply(manifest)
+    world.succeed("train", {"adapter_model.safetensors": b"adapter"}, 3)
+    world.succeed("sample", {"instructions.jsonl": b"{}"})
+    job = world.job(world.tenant, "cluster")
+    world.publish(job, {"centroids.safetensors": b"centroids", "assignments.jsonl": b"{}"})
+    path = f"{task_of(job).output.uri}attempts/1-test/centroids.safetensors"
+    world.store("tenant").put(path, b"others")
+    world.end_pods(job, Outcome.COMPLETED)
+    world.until("said", lambda: world.summary("synds", "questions") == "ManifestInvalid")
+    told = world.get("synds", "questions", world.tenant)["status"]["conditions"]
+    ready = next(each for each in told if each["type"] == "Ready")
+    assert ready["message"].startswith(f"{path} is not what its manifest says")
+    world.store("tenant").put(path, b"centroids")
+    world.job(world.custody, "histogram")
+
+
 def test_a_queue_starts_the_job_and_we_do_not_fight_it(world: World) -> None:
     budget = world.privacy_budget()
     budget["spec"]["custodian"]["compute"] = {"queueName": "gpus"}

@@ -143,3 +143,19 @@ def leave(world: World) -> None:
         "no series names an object",
         lambda: not [one for one in world.samples() if marks & {*one.labels.values()}],
     )
+
+
+def test_whoever_labels_a_pod_makes_no_series(world: World) -> None:
+    marks = {"palimpsest.dev/kind": "Invented", "palimpsest.dev/name": "x"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stranger", "namespace": world.tenant, "labels": marks},
+        "spec": {"containers": [{"name": "c", "image": "none"}]},
+    }
+    world.apply(pod)
+    world.apply(world.privacy_budget())
+    world.apply(world.private_generator())
+    world.job(world.custody, "train")
+    assert [each for each in world.samples() if "Invented" in each.labels.values()] == []
+    assert "Invented" not in (world.folder / "operator.log").read_text()

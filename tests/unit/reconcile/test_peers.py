@@ -22,7 +22,6 @@ from palimpsest.reconcile.observed import Meta, Pod, Settings
 from palimpsest.terms.placement import placement_refusal
 from palimpsest_stage.distributed.world import World
 
-META = Meta("PrivateGenerator", "assistants", "questions", "uid-1", 1, deleting=False)
 SETTINGS = Settings(stage_image="stage@sha256:" + "0" * 64, cluster="c1")
 CUSTODIAN = Custodian(namespace="custody")
 DIGEST = "sha256:" + "ab" * 32

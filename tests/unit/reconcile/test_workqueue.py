@@ -82,3 +82,24 @@ def test_a_returned_delay_requeues() -> None:
     wait(lambda: len(runs) == 3)
     queue.stop()
     assert runs[2] - runs[0] >= 0.1
+
+
+def test_of_several_times_of_a_key_the_earliest_counts_alone() -> None:
+    moments: list[float] = []
+
+    def work(_: str) -> float | None:
+        moments.append(time.monotonic())
+        return 0.2
+
+    queue: WorkQueue[str] = WorkQueue(threads=2)
+    queue.start(work)
+    for _ in range(20):
+        queue.add("a")
+        queue.add("a", 5.0)
+        time.sleep(0.02)
+    woken = time.monotonic()
+    wait(lambda: moments[-1] > woken + 1)
+    queue.stop()
+    after = [at for at in moments if at > woken]
+    # Five were due; a timer of each wake's own would have made a hundred.
+    assert len(after) <= 8

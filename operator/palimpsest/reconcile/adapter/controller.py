@@ -13,7 +13,7 @@ from palimpsest.api.budget import PrivacyBudget
 from palimpsest.api.dataset import SyntheticDataset
 from palimpsest.api.generator import PrivateGenerator
 from palimpsest.ledger.errors import Denied, LedgerError
-from palimpsest.ledger.state import LedgerState
+from palimpsest.ledger.state import Head, LedgerState
 from palimpsest.receipts import KeyUnusable, ReceiptInvalid
 from palimpsest.reconcile import alignment, budget, conditions, dataset, generator, measures
 from palimpsest.reconcile.adapter import events
@@ -119,6 +119,8 @@ class Controller:
         self._wake = wake
         self._attempts = AttemptCounter()
         self._roots = Roots()
+        # The journal's head that each budget's metrics are of.
+        self._told: dict[str, Head | None] = {}
 
     def reconcile(self, key: Key) -> float | None:
         """One pass; returns seconds until the next one is due, or None."""
@@ -137,6 +139,7 @@ class Controller:
             self._roots.forget(gone)
             if key.kind == PrivacyBudget.kind:
                 budgets.forget(key.name)
+                self._told.pop(key.name, None)
             self._wake_dependents(key)
             return None
         meta = _meta(key.kind, current)
@@ -233,16 +236,21 @@ class Controller:
         seen: Observation,
         acted: bool,
     ) -> float | None:
-        for relay in plan.relays:
-            with act("relay"):
-                self._stores.relay(relay)
-            acted = True
         status, refused = plan.status, False
-        for child in plan.children:
-            trouble = self._child(meta, child)
+        for relay in plan.relays:
+            with act("relay") as made:
+                trouble = self._stores.relay(relay)
+                made.done = trouble is None
+            acted = True
             if trouble and status is not None:
                 refused = True
-                status = conditions.refused(status, *trouble, datetime.now(UTC))
+                told = trouble.reason, trouble.message
+                status = conditions.refused(status, *told, datetime.now(UTC))
+        for child in plan.children:
+            denied = self._child(meta, child)
+            if denied and status is not None:
+                refused = True
+                status = conditions.refused(status, *denied, datetime.now(UTC))
         if status is not None:
             self._cluster.write_status(meta.kind, current, status)
             # Afterwards: what is woken reads it.
@@ -256,8 +264,10 @@ class Controller:
             acted = True
         if not plan.finalizer and FINALIZER in meta.finalizers:
             fresh = self._cluster.resource(meta.kind, meta.namespace, meta.name)
-            if fresh is not None:
-                kept = [each for each in meta.finalizers if each != FINALIZER]
+            if fresh is not None and fresh["metadata"]["uid"] == meta.uid:
+                # Others' may have come since.
+                found = fresh["metadata"].get("finalizers", ())
+                kept = [each for each in found if each != FINALIZER]
                 self._cluster.write_finalizers(meta.kind, fresh, kept)
         if acted:
             return SOON
@@ -409,8 +419,10 @@ class Controller:
         name = current["metadata"]["name"]
         if isinstance(state, LedgerState) or state.unsound:
             budgets.observe_ledger(name, isinstance(state, LedgerState))
-        if isinstance(state, LedgerState) and state.is_open:
+        if isinstance(state, LedgerState) and state.is_open and self._told.get(name) != state.head:
+            # Every charge is looked at; what did not change was told already.
             budgets.observe(name, measures.spending(state))
+            self._told[name] = state.head
         return BudgetView(
             meta=_meta(PrivacyBudget.kind, current),
             budget=resource,

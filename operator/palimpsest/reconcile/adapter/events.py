@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from palimpsest.api import API_VERSION
 from palimpsest.reconcile.adapter.cluster import Cluster
@@ -50,9 +51,10 @@ def record(cluster: Cluster, meta: Meta, warning: bool, reason: str, message: st
     try:
         cluster.call("POST", path, event)
     except ApiException as error:
-        if error.status != 409:
-            return
-        _again(cluster, f"{path}/{meta.name}.{mark}", moment)
+        if error.status == 409:
+            _again(cluster, f"{path}/{meta.name}.{mark}", moment)
+    except HTTPError:
+        return
 
 
 def _again(cluster: Cluster, path: str, moment: str) -> None:
@@ -61,5 +63,5 @@ def _again(cluster: Cluster, path: str, moment: str) -> None:
         if known is not None:
             patch = {"count": known.get("count", 1) + 1, "lastTimestamp": moment}
             cluster.call("PATCH", path, patch, content_type="application/merge-patch+json")
-    except ApiException:
+    except (ApiException, HTTPError):
         return

@@ -113,20 +113,39 @@ class Stores:
             return store.get(question.uri)
         except NotFound:
             return None
-        except UnknownStoreError as error:
-            return StoreTrouble("StoreUnknown", str(error))
-        except AccessDenied as error:
-            return StoreTrouble("StoreAccessDenied", str(error))
         except StoreError as error:
-            self._clients.pop(question.endpoint, None)
-            return StoreTrouble("StoreUnavailable", str(error))
+            if not isinstance(error, UnknownStoreError | AccessDenied):
+                self._clients.pop(question.endpoint, None)
+            return _trouble(error)
 
-    def relay(self, relay: Relay) -> None:
-        """Copy one file if its digest is the expected one. Raises StoreError."""
+    def relay(self, relay: Relay) -> StoreTrouble | None:
+        """Copy one file if its digest is the expected one; why it was not, otherwise."""
+        try:
+            return self._copied(relay)
+        except NotFound:
+            return StoreTrouble("ArtifactMissing", f"{relay.source_uri} is gone.")
+        except StoreError as error:
+            return _trouble(error)
+
+    def _copied(self, relay: Relay) -> StoreTrouble | None:
         source, target = self.at(relay.source.endpoint), self.at(relay.target.endpoint)
         if source.size(relay.source_uri) > LARGEST_OBJECT:
-            raise StoreError(f"{relay.source_uri} is too large to be a table of centroids")
+            message = f"{relay.source_uri} is too large to be a table of centroids."
+            return StoreTrouble("ManifestInvalid", message)
         data = source.get(relay.source_uri)
         if sha256_digest(data) != relay.digest:
-            raise StoreError(f"{relay.source_uri} is not what its manifest says; not carried over")
+            message = f"{relay.source_uri} is not what its manifest says; it is not carried over."
+            return StoreTrouble("ManifestInvalid", message)
         target.put_if_absent(relay.target_uri, data)
+        return None
+
+
+def _trouble(error: StoreError) -> StoreTrouble:
+    match error:
+        case UnknownStoreError():
+            reason = "StoreUnknown"
+        case AccessDenied():
+            reason = "StoreAccessDenied"
+        case _:
+            reason = "StoreUnavailable"
+    return StoreTrouble(reason, str(error))

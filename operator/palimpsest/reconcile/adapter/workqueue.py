@@ -1,10 +1,12 @@
 """A deduplicating work queue: one key is worked on by one thread at a time, failures back off.
 
-The shape of client-go's: a key added while it is being worked on runs once more afterwards.
+The shape of client-go's: a key added while it is being worked on runs once more afterwards, and of
+several times at which a key is to be due again the earliest counts, alone.
 """
 
 import heapq
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -34,7 +36,9 @@ class WorkQueue(Generic[Key]):
         # Since when a key is due, and since when it is worked on.
         self._ready: dict[Key, float] = {}
         self._active: dict[Key, float] = {}
+        # What is no longer a key's time in `_due` is passed over when it comes up in the heap.
         self._delayed: list[_Due[Key]] = []
+        self._due: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._stopping = False
         self._count = threads
@@ -62,7 +66,10 @@ class WorkQueue(Generic[Key]):
         """Make a key due now or after `delay` seconds."""
         with self._lock:
             if delay > 0:
-                heapq.heappush(self._delayed, _Due(time.monotonic() + delay, key))
+                at = time.monotonic() + delay
+                if at < self._due.get(key, math.inf):
+                    self._due[key] = at
+                    heapq.heappush(self._delayed, _Due(at, key))
             else:
                 self._make_due(key, time.monotonic())
             self._lock.notify()
@@ -93,7 +100,10 @@ class WorkQueue(Generic[Key]):
             while not self._stopping:
                 now = time.monotonic()
                 while self._delayed and self._delayed[0].at <= now:
-                    self._make_due(heapq.heappop(self._delayed).key, now)
+                    passed = heapq.heappop(self._delayed)
+                    if self._due.get(passed.key) == passed.at:
+                        del self._due[passed.key]
+                        self._make_due(passed.key, now)
                 for key, since in self._ready.items():
                     if key not in self._active:
                         del self._ready[key]
