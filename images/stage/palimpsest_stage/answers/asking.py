@@ -132,6 +132,8 @@ class Mailbox:
 
     def __init__(self, asking: Callable[[Callable[[Part], None]], Asking]) -> None:
         self._told = SimpleQueue[Part | None]()
+        # Out of the queue and not handed over yet: an interrupt between must not lose it.
+        self._came = Part()
         self._asking = asking(self._told.put)
         self._thread: threading.Thread | None = None
         self._begun = threading.Event()
@@ -182,16 +184,14 @@ class Mailbox:
 
     def _taken(self) -> Iterator[Part]:
         while not self._ended:
-            part = self._gather(self._told.get())
-            if part.requests:
+            self._gather()
+            if self._came.requests:
+                part, self._came = self._came, Part()
                 yield part
 
-    def _gather(self, told: Part | None) -> Part:
-        part = Part()
-        while told is not None:
-            part.add(told)
-            if self._told.empty() or len(part.answers) >= FULL:
-                return part
-            told = self._told.get()
+    def _gather(self) -> None:
+        while (told := self._told.get()) is not None:
+            self._came.add(told)
+            if self._told.empty() or len(self._came.answers) >= FULL:
+                return
         self._ended = True
-        return part

@@ -1,8 +1,11 @@
 """What an endpoint answers, kept as it comes: a later attempt has the rest answered and no more."""
 
+import logging
+import time
 from collections.abc import Callable
 
 from palimpsest.api.task import EndpointInput
+from palimpsest.storage import StoreError, StoreUnavailable
 
 from palimpsest_stage.answers.asking import Asking, Mailbox, Question
 from palimpsest_stage.answers.endpoint import Endpoint, Manner
@@ -10,6 +13,11 @@ from palimpsest_stage.answers.kept import Answered, Keeper, Place, recall
 from palimpsest_stage.errors import Interrupted
 from palimpsest_stage.parts import Parts
 from palimpsest_stage.runtime import Context
+
+# Seconds before each try to keep what came, once nothing more is asked.
+PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0)
+
+log = logging.getLogger("palimpsest.stage")
 
 
 def gather(
@@ -21,7 +29,10 @@ def gather(
     answered: Answered,
     progress: Callable[[Answered], None],
 ) -> None:
-    """Ask the endpoint input called so for what `parts` lack. Raises EndpointFailed."""
+    """Ask the endpoint input called so for what `parts` lack.
+
+    Raises EndpointFailed, and StoreError where the store fails: what came is kept first.
+    """
     recall(parts, answered)
     access = context.task.endpoints[name]
     asked = context.input(name, EndpointInput)
@@ -30,10 +41,28 @@ def gather(
     mailbox = Mailbox(lambda tell: Asking(server, access, answered.any_taken, tell))
     keeper = Keeper(parts, context.attempt, answered)
     try:
-        for part in mailbox.ask(questions):
-            keeper.keep(part)
-            progress(answered)
+        try:
+            for part in mailbox.ask(questions):
+                keeper.keep(part)
+                progress(answered)
+        except StoreError:
+            _stop(mailbox, keeper)
+            raise
     except Interrupted:
-        for part in mailbox.stop():
-            keeper.keep(part)
+        # Wherever it rose, in the store's trouble too; there is no second one.
+        _stop(mailbox, keeper)
         raise
+
+
+def _stop(mailbox: Mailbox, keeper: Keeper) -> None:
+    """Ask nothing more and keep what came, which is paid for, if the store takes it by and by."""
+    for part in mailbox.stop():
+        keeper.take(part)
+    for pause in PAUSES:
+        time.sleep(pause)
+        try:
+            keeper.write()
+        except StoreUnavailable as error:
+            log.warning("answers that came are not kept yet: %s", error)
+        else:
+            return

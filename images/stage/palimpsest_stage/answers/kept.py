@@ -163,14 +163,27 @@ class Keeper:
         """`attempt` names this attempt's parts: two that overlap do not overwrite each other's."""
         self._parts, self._attempt, self._answered = parts, attempt, answered
         self._part, self._number = Part(), 0
+        # By name what no write has returned from yet: it may be there or not.
+        self._unwritten: dict[str, Part] = {}
 
     def keep(self, part: Part) -> None:
         """Keep them; when this returns, a pod may be killed and they are not lost."""
-        self._answered.add(part)
+        self.take(part)
+        self.write()
+
+    def take(self, part: Part) -> None:
+        """Take them in, for the next write."""
         if len(self._part.answers) >= FULL:
             self._part, self._number = Part(), self._number + 1
+        self._unwritten[f"{self._attempt}-{self._number:06d}"] = self._part
         self._part.add(part)
-        self._parts.write(f"{self._attempt}-{self._number:06d}", self._part.document)
+        self._answered.add(part)
+
+    def write(self) -> None:
+        """Write what was taken in, and again what an earlier write did not return from."""
+        for name in list(self._unwritten):
+            self._parts.write(name, self._unwritten[name].document)
+            del self._unwritten[name]
 
 
 def recall(parts: Parts, answered: Answered) -> None:
