@@ -18,6 +18,7 @@ from palimpsest.api.task import AnnotateParameters, EndpointAccess, EndpointInpu
 from palimpsest_stage.answers.asking import Asking, Mailbox, Question
 from palimpsest_stage.answers.endpoint import Endpoint, Manner
 from palimpsest_stage.answers.kept import Place
+from palimpsest_stage.answers.policy import MOST_REJECTED
 from palimpsest_stage.parts import PARTS
 from unit.stage.chat_server import ChatServer, serving
 from unit.stage.ground import Ground
@@ -283,6 +284,27 @@ def test_several_answers_are_asked_for_one_by_one_and_all_stay(
     seen = server.seen()
     assert set(seen.asked.values()) == {3}
     assert {(body["temperature"], body["top_p"]) for body in seen.bodies} == {(0.7, 0.9)}
+
+
+def test_an_instruction_counts_once_however_often_it_is_rejected(
+    ground: Ground, server: ChatServer
+) -> None:
+    server.order(odd={"question 0": "400", "question 1": "422"})
+    task = asking(ground, server.base_url, 4, answers=16)
+    ended = ground.run(task)
+    assert ended.outcome == "Completed", ended.said
+    finishes = [row["finishes"] for row in published(ground, task)]
+    assert finishes == [["rejected"] * 16] * 2 + [["stop"] * 16] * 2
+
+
+def test_so_many_rejected_instructions_are_no_matter_of_theirs(
+    ground: Ground, server: ChatServer
+) -> None:
+    server.order(then="400")
+    ended = ground.run(asking(ground, server.base_url, MOST_REJECTED + 20, answers=2))
+    assert ended.outcome == Outcome.ENDPOINT_REFUSED, ended.said
+    # The last may be asked by the other worker when the first answer to it is rejected.
+    assert MOST_REJECTED <= len(server.seen().asked) <= MOST_REJECTED + 1
 
 
 def test_a_single_answer_is_the_likeliest_and_newer_names_are_learnt(

@@ -22,7 +22,7 @@ from palimpsest.api.task import (
 from palimpsest_stage.alignment.asked import Asked
 from palimpsest_stage.alignment.preferences import Pair, rank
 from palimpsest_stage.alignment.statistics import duel
-from palimpsest_stage.alignment.verdicts import COMPARING, MARKING, agreed, mark, word
+from palimpsest_stage.alignment.verdicts import COMPARING, MARKING, agreed, comparison, mark, word
 from palimpsest_stage.errors import EndpointFailed
 from palimpsest_stage.parts import PARTS
 from palimpsest_stage.runtime import Context
@@ -162,6 +162,18 @@ def test_what_was_said_is_kept_for_the_same_answers_alone(judge: Asked, server: 
     assert server.seen().answered.total() == 6
     assert judge.compare(ASKED, TOLD[::-1], ASKED).scores == [1, 1, 1]
     assert server.seen().answered.total() == 12
+
+
+def test_a_prompt_that_is_rejected_in_both_orders_counts_once(
+    judge: Asked, server: ChatServer
+) -> None:
+    asked = [f"{question} {again}" for again in range(8) for question in ASKED]
+    told = TOLD * 8
+    pairs = list(zip(asked, told, strict=True))[:12]
+    odd = {comparison(each, our, each): "400" for each, our in pairs}
+    odd |= {comparison(each, each, our): "400" for each, our in pairs}
+    server.order(judge="strict", odd=odd)
+    assert judge.compare(asked, told, asked).scores == [0] * 12 + [1] * 12
 
 
 def test_marks_rank_answers_and_one_that_is_none_is_left_aside(

@@ -116,7 +116,7 @@ class Asking:
         )
         if reply.finish is Finish.REJECTED and not self._any_taken:
             self._rejected.append(answer)
-            if len(self._rejected) >= MOST_REJECTED:
+            if len({rejected.row for rejected in self._rejected}) >= MOST_REJECTED:
                 raise EndpointFailed(Outcome.ENDPOINT_REFUSED, "nothing that was asked was taken")
             return
         self._any_taken = True

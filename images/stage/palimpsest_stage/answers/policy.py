@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from palimpsest.api.outcomes import Outcome
 
 LONGEST_PAUSE = 60.0
-# So many rejections without a single answer are no longer about the instructions.
+# So many rejected instructions without a single answer are no longer about the instructions.
 MOST_REJECTED = 20
 
 
