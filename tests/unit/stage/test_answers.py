@@ -68,7 +68,22 @@ def test_a_moment_that_has_passed_asks_for_no_pause(header: str) -> None:
     assert retry_after(header, NOW) == pytest.approx(0, abs=1e-2)
 
 
-@pytest.mark.parametrize("header", ["nan", "inf", "soon", "", "Thu, 99 Foo 2026"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "9" * 400,
+        "soon",
+        "",
+        "Thu, 99 Foo 2026",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2029 00:00:99999999999999999999 GMT",
+        "Mon, 01 Jan 2029 00:00:00 +99999999999999999999",
+    ],
+)
 def test_what_is_no_time_is_no_pause(header: str) -> None:
     assert retry_after(header, NOW) is None
 
