@@ -39,7 +39,6 @@ def run(context: Context, _report: dict[str, Any]) -> None:
         _generate(context, parameters, rows, parts, answered)
     report = answered.report(endpoint.prices if endpoint else None)
     _publish(context, answered.rows(rows), report)
-    parts.forget()
 
 
 def _publish(context: Context, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:

@@ -48,6 +48,7 @@ from palimpsest_stage.errors import (
     NoRoom,
     PeerLost,
 )
+from palimpsest_stage.parts import forget
 from palimpsest_stage.private.custody import write_report
 from palimpsest_stage.runtime import Context
 
@@ -105,6 +106,9 @@ def attempt(task: Task, environment: Mapping[str, str], join: Callable[[], Group
         if not group.broadcast_number(int(group.leads and context.published())):
             stage = importlib.import_module(f"palimpsest_stage.{task.parameters.stage}")
             stage.run(context, report)
+        if not _is_private(task):
+            # Not in the stage: the pod that published may not have lived to.
+            forget(context)
         outcome = Outcome.COMPLETED
     except BaseException as error:
         outcome, lost = classify(error), isinstance(error, PeerLost)

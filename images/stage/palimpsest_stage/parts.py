@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from palimpsest.api.task import canonical_json
@@ -10,6 +11,7 @@ from palimpsest.storage import AccessDenied, NotFound
 from palimpsest_stage.runtime import Context
 
 PARTS = "attempts/parts/"
+CHECKPOINTS = "attempts/checkpoints/"
 # Texts in a part that a model makes, which may be lost with a pod. The last rows of a part are not
 # replaced: a longer one keeps the processor busier.
 PART = 1024
@@ -44,10 +46,10 @@ class Parts:
         for uri in self._store.list(self._prefix):
             yield uri.removeprefix(self._prefix).removesuffix(".json")
 
-    def forget(self) -> None:
-        """Delete all. Who may not delete keeps them: they are as public as the result."""
-        try:
-            for uri in list(self._store.list(self._prefix)):
-                self._store.delete(uri)
-        except AccessDenied:
-            pass
+
+def forget(context: Context) -> None:
+    """Delete all that attempts kept. Who may not keeps it: it is as public as the result."""
+    with suppress(AccessDenied):
+        for place in (PARTS, CHECKPOINTS):
+            for uri in list(context.output.list(f"{context.prefix}{place}")):
+                context.output.delete(uri)

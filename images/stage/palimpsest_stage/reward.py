@@ -59,7 +59,6 @@ def run(context: Context, _report: dict[str, Any]) -> None:
         },
     )
     context.publish({path.name: path for path in out.iterdir() if path.is_file()})
-    tuning.checkpoints(context).forget()
 
 
 def _train(

@@ -88,7 +88,6 @@ def run(context: Context, _report: dict[str, Any]) -> None:
         drawn.add(part)
         context.progress(len(drawn.texts), wanted, "instructions", drawn.tokens)
     _publish(context, drawn)
-    parts.forget()
 
 
 def draw(wanted: int, some: Callable[[int], Drawn]) -> Drawn:

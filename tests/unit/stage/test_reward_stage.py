@@ -14,10 +14,10 @@ from cluster.fixtures import ObjectStore
 from hypothesis import given
 from hypothesis import strategies as st
 from palimpsest.api.task import Input, RewardParameters, Task
-from palimpsest_stage.alignment.checkpoints import PLACE
 from palimpsest_stage.alignment.heads import load_headed
 from palimpsest_stage.alignment.preferences import Pair, split
 from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch, ModelUnsuitable, StageError
+from palimpsest_stage.parts import CHECKPOINTS
 from palimpsest_stage.runtime import Context
 from transformers import (
     AutoModelForSequenceClassification,
@@ -100,7 +100,7 @@ def test_a_pod_that_follows_a_killed_one_ends_with_the_same_bits(
     other = f"{undisturbed.output.uri.rstrip('/')}-undisturbed/"
     output = undisturbed.output.model_copy(update={"uri": other})
     undisturbed = undisturbed.model_copy(update={"output": output})
-    store, kept = ground.store("root"), f"{task.output.uri}{PLACE}"
+    store, kept = ground.store("root"), f"{task.output.uri}{CHECKPOINTS}"
     beside, first = ground.start(undisturbed), ground.start(task)
     while not any(uri.endswith("/checkpoint.json") for uri in store.list(kept)):
         assert first.process.poll() is None, first.wait().said

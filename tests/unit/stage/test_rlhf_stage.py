@@ -12,11 +12,11 @@ import pytest
 import torch
 from cluster.fixtures import ObjectStore
 from palimpsest.api.task import RlhfParameters, Task
-from palimpsest_stage.alignment.checkpoints import PLACE
 from palimpsest_stage.alignment.rewards import BuiltInReward
 from palimpsest_stage.alignment.tuning import Bound, Watch
 from palimpsest_stage.errors import Diverged
 from palimpsest_stage.models import load_causal
+from palimpsest_stage.parts import CHECKPOINTS
 from palimpsest_stage.rlhf import reinforce
 from palimpsest_stage.runtime import Context
 from unit.stage.aligned import ROWS, TEMPLATE, alignment, rlhf
@@ -106,7 +106,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     beside = ground.start(undisturbed)
     first = ground.start(task)
     deadline = time.monotonic() + 400
-    store, place = ground.store("root"), f"{task.output.uri}{PLACE}"
+    store, place = ground.store("root"), f"{task.output.uri}{CHECKPOINTS}"
     while not any(uri.endswith("checkpoint.json") for uri in store.list(place)):
         assert time.monotonic() < deadline, "no checkpoint was kept"
         assert first.process.poll() is None, first.wait().said

@@ -14,7 +14,8 @@ import torch
 import yaml
 from cluster.fixtures import ObjectStore
 from palimpsest.api.task import ArtifactInput, ModelInput, Task
-from palimpsest_stage.alignment.checkpoints import PLACE, Checkpoints
+from palimpsest_stage.alignment.checkpoints import Checkpoints
+from palimpsest_stage.parts import CHECKPOINTS
 from unit.stage.aligned import ROWS, alignment, fetched, sft
 from unit.stage.ground import Ground
 
@@ -35,7 +36,7 @@ def elsewhere(task: Task, place: str) -> Task:
 
 
 def kept(ground: Ground, task: Task) -> list[str]:
-    return sorted(ground.store("root").list(f"{task.output.uri}{PLACE}"))
+    return sorted(ground.store("root").list(f"{task.output.uri}{CHECKPOINTS}"))
 
 
 @pytest.mark.parametrize(

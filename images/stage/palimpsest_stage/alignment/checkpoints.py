@@ -20,7 +20,6 @@ from palimpsest_stage.inputs import file_digest
 
 log = logging.getLogger("palimpsest.stage")
 
-PLACE = "attempts/checkpoints/"
 _LISTING = "checkpoint.json"
 # Not training_args.bin, which is a pickle of anything.
 _RESUMED = re.compile(
@@ -43,7 +42,7 @@ class Checkpoints:
             self._store.upload_file(path, place + path.name)
         listing = {"step": step, "files": {path.name: file_digest(path) for path in files}}
         self._store.put(place + _LISTING, json.dumps(listing).encode())
-        self._delete(but=place)
+        self._keep_only(place)
 
     def latest(self, target: Path) -> Path | None:
         """The whole checkpoint with the most steps, fetched below `target`, if there is any."""
@@ -59,12 +58,9 @@ class Checkpoints:
                 return folder
         return None
 
-    def forget(self) -> None:
-        """Delete all. Who may not delete keeps them: they are as public as the model."""
-        self._delete()
-
-    def _delete(self, but: str | None = None) -> None:
-        others = [uri for uri in self._list() if not but or not uri.startswith(but)]
+    def _keep_only(self, place: str) -> None:
+        """Delete the others. Who may not delete keeps them: they are as public as the model."""
+        others = [uri for uri in self._list() if not uri.startswith(place)]
         try:
             # Listings first: what has none is no checkpoint.
             for uri in sorted(others, key=lambda uri: not uri.endswith(f"/{_LISTING}")):

@@ -12,7 +12,6 @@ from palimpsest_stage.alignment.card import Card, render
 from palimpsest_stage.chat import check_learning, check_policy
 from palimpsest_stage.lineage import receipts
 from palimpsest_stage.models import load_causal
-from palimpsest_stage.parts import Parts
 from palimpsest_stage.runtime import Context, write_json
 
 
@@ -75,6 +74,3 @@ def align(
     )
     (out / "README.md").write_text(render(card), encoding="utf-8")
     context.publish({path.name: path for path in out.iterdir() if path.is_file()})
-    tuning.checkpoints(context).forget()
-    if context.task.endpoints:
-        Parts(context).forget()

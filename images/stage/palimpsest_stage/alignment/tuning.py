@@ -19,8 +19,9 @@ from palimpsest.api.task import (
 from peft import LoraConfig
 from transformers import TrainerCallback
 
-from palimpsest_stage.alignment.checkpoints import PLACE, Checkpoints, Keeper
+from palimpsest_stage.alignment.checkpoints import Checkpoints, Keeper
 from palimpsest_stage.errors import Diverged, InvalidTask
+from palimpsest_stage.parts import CHECKPOINTS
 from palimpsest_stage.runtime import Context, write_json
 
 log = logging.getLogger("palimpsest.stage")
@@ -56,7 +57,7 @@ def base(context: Context) -> AnyModelInput:
 
 def checkpoints(context: Context) -> Checkpoints:
     """Where this run's checkpoint lies, whichever pod wrote it."""
-    return Checkpoints(context.output, f"{context.prefix}{PLACE}")
+    return Checkpoints(context.output, f"{context.prefix}{CHECKPOINTS}")
 
 
 def prepare(model: Any, parameters: TuningParameters) -> Any:
