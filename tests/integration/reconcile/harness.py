@@ -309,15 +309,19 @@ class World:
                 f"{prefix}manifest.json", canonical_json(manifest.model_dump(by_alias=True))
             )
 
-    def spend(self, job: Json, attempt: int, blocks: int) -> None:
-        """What a private stage writes to the journal: its start, and `blocks` intents."""
+    def spend(self, job: Json, attempt: int, blocks: int, done: int = 0) -> None:
+        """What a private stage writes to the journal: its start, and `blocks` intents.
+
+        The intents alone where it wrote `done` already.
+        """
         task = task_of(job)
         assert task.charge is not None
         journal = self.journal()
         journal.refresh()
-        journal.start(task.charge.id, attempt)
+        if not done:
+            journal.start(task.charge.id, attempt)
         steps = task.parameters.block_steps if isinstance(task.parameters, TrainParameters) else 1
-        for block in range(blocks):
+        for block in range(done, done + blocks):
             journal.intent(task.charge.id, attempt, block, steps)
 
     def succeed(self, stage: str, files: dict[str, bytes], blocks: int = 0) -> Json:

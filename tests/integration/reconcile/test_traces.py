@@ -94,7 +94,7 @@ def test_one_trace_from_apply_to_artifact_outlives_the_operator(
     assert collector.named(mine.kind) == [], "its root ends with it"
     world.kill()
     world.start()
-    world.spend(job, 1, 2)
+    world.spend(job, 1, 3)
     world.publish(job, RELEASE)
     world.end_pods(job, Outcome.COMPLETED)
     world.until("Ready", lambda: world.summary("pgen", "questions") == "Ready")
