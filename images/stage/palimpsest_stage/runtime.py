@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ from palimpsest.storage import (
     AccessKeys,
     S3Store,
     StoreConfig,
+    StoreUnavailable,
     WebIdentity,
     load_keys,
 )
@@ -49,6 +51,8 @@ from palimpsest_stage.errors import InputMismatch, InvalidTask
 from palimpsest_stage.inputs import download, file_digest, verified
 
 PROGRESS_SECONDS = 3.0
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -302,7 +306,11 @@ class Context:
             report = {"done": done, "total": total, "unit": unit}
             more = {"tokens": tokens, "figures": figures}
             data = canonical_json(report | {name: value for name, value in more.items() if value})
-            self.output.put(f"{self.prefix}progress.json", data)
+            try:
+                self.output.put(f"{self.prefix}progress.json", data)
+            except StoreUnavailable:
+                # Told for show: what matters is put again, or fails by itself.
+                log.warning("progress not told: the store does not answer")
 
 
 def write_json(path: Path, value: Any) -> Path:
