@@ -55,6 +55,26 @@ def test_a_namespace_that_is_not_allowed_is_denied(world: World) -> None:
     assert f'PrivacyBudget "{budget}" does not allow namespace default' in answer
 
 
+def test_people_s_answers_that_come_later_are_no_private_records(world: World) -> None:
+    budget = world.budget(left="1.0000")
+    source, name = world.name("source"), world.name("asked")
+    assert "created" in world.create(samples.generator(source, world.mark, budget))
+    waiting = samples.dataset(name, world.mark, source, annotation={"human": {}})
+    assert "created" in world.create(waiting)
+
+    def answer(uri: str) -> str:
+        answers = {"uri": uri, "digest": samples.DIGEST}
+        spec = {"spec": {"annotation": {"human": {"answers": answers}}}}
+        resource = ("synds", name, "-n", world.mark)
+        options = ("--type=merge", "-p", json.dumps(spec))
+        return world.plane.kubectl("patch", *resource, *options, check=False)
+
+    private = f"s3://private/{budget}/part-0000.jsonl"
+    field = "spec.annotation.human.answers.uri"
+    assert f"denied the request: {field}: {private} lies among the private data" in answer(private)
+    assert "patched" in answer("s3://outputs/answers.jsonl")
+
+
 def test_a_generator_may_come_before_its_budget(world: World) -> None:
     early = samples.generator("early", world.mark, world.name("later"))
     assert world.create(early).strip().endswith("created")
