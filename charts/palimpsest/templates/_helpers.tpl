@@ -143,6 +143,6 @@ priorityClassName: {{ . }}
   resources: [jobs]
   verbs: [create, get, list, watch, delete]
 - apiGroups: [""]
-  resources: [pods, events]
+  resources: [pods]
   verbs: [get, list, watch]
 {{- end }}
