@@ -11,7 +11,11 @@ from palimpsest.telemetry.reference import declared
 # What a scrape's target adds.
 TARGET = {"job", "instance", "pod", "namespace", "service", "container", "endpoint", "le"}
 # Shown by the client library and the kernel.
-PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total"}
+PROCESS = {
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+    "process_start_time_seconds",
+}
 _SELECTOR = re.compile(r"\b((?:palimpsest|process)[a-zA-Z0-9_:]+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 _METRICS = {metric.name: metric for metric in declared()}

@@ -44,6 +44,8 @@ EXPIRY = 'palimpsest_admission_certificate_expiry_timestamp_seconds{certificate=
 DECISIONS = 'palimpsest_admission_decisions_total{kind="PrivacyBudget",operation="CREATE",'
 FAILED = DECISIONS + 'outcome="failed",reason="Failed"}'
 ALLOWED = DECISIONS + 'outcome="allowed",reason="Allowed"}'
+STARTED = 'process_start_time_seconds{job="palimpsest",instance="a:8080"}'
+BUILT = 'palimpsest_build_info{job="palimpsest",instance="a:8080",component="operator"}'
 LEADER = 'palimpsest_leader_election_master_status{name="palimpsest-operator",pod="%s"}'
 ERRORS = 'palimpsest_controller_reconcile_errors_total{controller="PrivateGenerator"}'
 RECONCILES = 'palimpsest_controller_reconcile_total{controller="PrivateGenerator",result="success"}'
@@ -71,6 +73,36 @@ CASES: dict[str, tuple[Case, ...]] = {
             after="40m",
             good={'palimpsest_build_info{component="operator"}': "1x60"},
             labels={"component": "operator"},
+        ),
+    ),
+    "PalimpsestOperatorRestarting": (
+        Case(  # Scraped for a minute, away for five, over and over.
+            bad={
+                STARTED: " ".join(f"{start}x1 stale _x4" for start in range(6)) + " 6x150",
+                BUILT: "1x1 stale _x4 " * 6 + "1x150",
+            },
+            at="40m",
+            after="150m",
+            good={
+                # Two pods of a rollout, and one that ended twice; admission is no operator.
+                STARTED: "1x10 2x10 3x80",
+                BUILT: "1x100",
+                STARTED.replace("a:8080", "b:8080"): "4x100",
+                BUILT.replace("a:8080", "b:8080"): "1x100",
+                STARTED.replace("a:8080", "c:8080"): "0+1x100",
+                BUILT.replace("a:8080", "c:8080").replace("operator", "admission", 1): "1x100",
+            },
+            labels={"job": "palimpsest", "instance": "a:8080"},
+        ),
+        Case(  # Up for nine minutes each time, so hardly ever absent for ten.
+            bad={
+                STARTED: " ".join(f"{start}x9 stale _x4" for start in range(8)),
+                BUILT: "1x9 stale _x4 " * 8,
+            },
+            at="70m",
+            after="200m",
+            good={STARTED: "1x100", BUILT: "1x100"},
+            labels={"job": "palimpsest", "instance": "a:8080"},
         ),
     ),
     "PalimpsestOperatorNotLeading": (

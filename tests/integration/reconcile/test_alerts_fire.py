@@ -35,7 +35,7 @@ from prometheus import RULES, Prometheus, at_ports, scraping
 
 pytestmark = pytest.mark.full
 
-WINDOWS = {"5m": "10s", "15m": "15s", "30m": "15s", "1h": "30s", "7d": "30s"}
+WINDOWS = {"5m": "10s", "15m": "15s", "30m": "15s", "1h": "60s", "7d": "30s"}
 WAITS = {"900": "5", "2 * 86400": "5"}
 FOR = "2s"
 
@@ -46,6 +46,7 @@ GONE = (
     "PalimpsestAdmissionAbsent",
     "PalimpsestOperatorNotLeading",
 )
+RESTARTING = "PalimpsestOperatorRestarting"
 API = ("PalimpsestReconcileErrors", "PalimpsestAdmissionFailing", "PalimpsestAdmissionSlow")
 STORE = ("PalimpsestObjectStoreErrors", "PalimpsestQueueStuck", "PalimpsestLedgerNotVerified")
 BUDGET = (
@@ -204,6 +205,22 @@ def test_programs_that_are_gone_or_wait(site: Site) -> None:
         again.fires(waiting)
 
 
+def test_an_operator_that_ends_again_and_again(site: Site) -> None:
+    """In one pod, and so at one address."""
+    world = site.world
+    site.quiet(RESTARTING)
+    world.environment["PALIMPSEST_METRICS_PORT"] = str(world.metrics)
+
+    def fires() -> bool:
+        world.kill()
+        world.until("it is missed", lambda: not site.prometheus.up())
+        world.start()
+        world.until("it is scraped", site.prometheus.up)
+        return RESTARTING in site.prometheus.firing()
+
+    world.until("it fires", fires, seconds=90)
+
+
 def test_an_api_server_that_fails(site: Site) -> None:
     world = site.world
     *failing, slow = API
@@ -323,4 +340,4 @@ def test_stages_that_fail(site: Site) -> None:
 
 
 def test_no_alert_is_without_a_fault_here() -> None:
-    assert {*GONE, *API, *STORE, *BUDGET, *STAGES} == set(ALERTS)
+    assert {*GONE, RESTARTING, *API, *STORE, *BUDGET, *STAGES} == set(ALERTS)
