@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster.fixtures import ControlPlane
+from unit.docs.pages import DOCS, blocks, lines
 
 CHART = Path(__file__).parents[3] / "charts" / "palimpsest"
 STAGE = "registry.example/palimpsest-stage@sha256:" + "2" * 64
@@ -432,6 +434,31 @@ def test_the_operator_may_do_no_more(installed: Installed, verbs: str, resource:
     for verb in verbs.split():
         for namespace in ("", installed.system, installed.custody):
             assert not installed.may(installed.operator, verb, resource, namespace), verb
+
+
+def rights_asked_about() -> list[tuple[str, list[str]]]:
+    """`kubectl auth can-i` in runbooks, with its arguments."""
+    return [
+        (page.stem, shlex.split(line)[1:])
+        for page in sorted((DOCS / "runbooks").glob("*.md"))
+        for block in blocks(page)
+        for line in lines(block)
+        if line.startswith("kubectl auth can-i")
+    ]
+
+
+@pytest.mark.parametrize(("page", "arguments"), rights_asked_about())
+def test_rights_that_runbooks_ask_about_are_there(
+    installed: Installed, page: str, arguments: list[str]
+) -> None:
+    """Else a healthy installation looks as if it lacked them."""
+    # kubectl asks about what the API server knows.
+    installed.plane.kubectl("apply", "--server-side", "-f", str(CHART.parents[1] / "crds"))
+    known = ("--for=condition=Established", "crd/privacybudgets.palimpsest.dev")
+    installed.plane.kubectl("wait", *known, "--timeout=20s")
+    asked = [each.replace("palimpsest-system", installed.system) for each in arguments]
+    answer, *_ = installed.plane.kubectl(*asked, check=False).split()
+    assert answer == "yes"
 
 
 def test_the_operator_holds_its_lease_and_no_other(installed: Installed) -> None:
