@@ -12,7 +12,7 @@ from palimpsest.api.task import AnnotateParameters
 from palimpsest_stage.answers.finish import Finish, finish_of
 from palimpsest_stage.answers.human import joined, parse
 from palimpsest_stage.answers.kept import Answer, Answered, Part
-from palimpsest_stage.chat import check_asking
+from palimpsest_stage.chat import check_asking, ends_of
 from palimpsest_stage.parts import PART, Parts
 from palimpsest_stage.runtime import Context, write_json, write_rows
 
@@ -144,7 +144,7 @@ def replies(
     # Alike in length together: less padding.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     sorted_prompts = [prompts[index] for index in order]
-    ends = {tokenizer.eos_token_id}
+    ends = ends_of(model, tokenizer)
     for place, ids in decode(model, sorted_prompts, new_tokens, ends, choose, batch_size):
         yield order[place], ids
 

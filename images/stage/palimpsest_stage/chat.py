@@ -4,6 +4,7 @@ Tried on a public turn: templates are programs of the model's, and what one does
 answers, or in a loss over the wrong tokens, and nowhere else.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from palimpsest_stage.errors import ModelUnsuitable
@@ -11,6 +12,28 @@ from palimpsest_stage.errors import ModelUnsuitable
 _ASKED = "Is the sea salt?"
 # As answers begin: by a letter, by a number.
 _ANSWERS = ("Yes, it is.", "5 parts in 100 are salt.")
+
+
+def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a turn: the tokenizer's, and those that the model's generation names."""
+    config = getattr(model, "generation_config", None)
+    named = getattr(config, "eos_token_id", None)
+    all_named = named if isinstance(named, list) else [named]
+    return frozenset(token for token in (tokenizer.eos_token_id, *all_named) if token is not None)
+
+
+def closing(tokenizer: Any) -> str:
+    """What the template writes after an answer; nothing if it shows none."""
+    whole = _render(tokenizer, "chatTemplate", opened=False, answer=_ANSWERS[0])
+    _, shown, after = whole.rpartition(_ANSWERS[0])
+    return after if shown else ""
+
+
+def ending(tokenizer: Any, ends: Collection[int]) -> list[int]:
+    """The tokens that the template writes after an answer, up to the first end; none without it."""
+    written = _ids(tokenizer, closing(tokenizer))
+    places = [place for place, token in enumerate(written) if token in ends]
+    return written[: places[0] + 1] if places else []
 
 
 def check_asking(tokenizer: Any, field: str, system_prompt: str = "") -> None:
@@ -53,11 +76,12 @@ def check_policy(tokenizer: Any, field: str) -> None:
             )
 
 
-def check_learning(tokenizer: Any, field: str) -> None:
+def check_learning(tokenizer: Any, field: str, ends: Collection[int]) -> None:
     """Raises ModelUnsuitable unless answers can be learnt in the template, and they alone.
 
     The loss begins where the prompt ends: of prompt and answer together, the prompt's tokens must
-    be the first.
+    be the first. Of what follows an answer a token must be one of the model's ends, or it would
+    never learn to stop.
     """
     check_policy(tokenizer, field)
     prompt = _render(tokenizer, field, opened=True)
@@ -75,6 +99,13 @@ def check_learning(tokenizer: Any, field: str) -> None:
                 "with add_generation_prompt the chat template must write just what precedes an "
                 "answer, and end it where a token ends"
             )
+    if not ending(tokenizer, ends):
+        named = ", ".join(tokenizer.convert_ids_to_tokens(sorted(ends)))
+        raise ModelUnsuitable(
+            f"{field}: after an answer the chat template writes {closing(tokenizer)!r}, in which "
+            f"no token ends a turn ({named} would): write {{{{ eos_token }}}} there, or name the "
+            "token in eos_token_id of the model's generation_config.json"
+        )
 
 
 def check_scoring(tokenizer: Any, field: str) -> None:

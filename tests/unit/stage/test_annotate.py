@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from cluster.fixtures import ObjectStore
 from palimpsest.api.task import AnnotateParameters, Task
+from palimpsest_stage.annotate import replies
+from palimpsest_stage.decode import greedy
 from palimpsest_stage.parts import PART, PARTS
 from unit.stage.ground import Ground
+from unit.stage.tiny import tiny_model, tiny_tokenizer
 
 TEMPLATE = "{% for turn in messages %}[{{ turn.role }}] {{ turn.content }}{% endfor %} "
 
@@ -114,3 +117,19 @@ def test_without_a_temperature_answers_are_the_same_each_time(
     task = answering(ground, model_folder, 5, answers=2)
     assert ground.run(task).outcome == "Completed"
     assert all(row["answers"][0] == row["answers"][1] for row in published(ground, task))
+
+
+def test_an_answer_ends_with_any_end_that_the_model_names() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    prompts = [tokenizer(f"is {n} odd", add_special_tokens=False)["input_ids"] for n in range(20)]
+
+    def found() -> dict[int, list[int]]:
+        return dict(replies(model, tokenizer, prompts, 8, greedy, 20))
+
+    whole = found()
+    # A token in the midst of an answer, which is named an end now.
+    other = next(ids[3] for ids in whole.values() if len(ids) > 4)
+    model.generation_config.eos_token_id = [1, other]
+    cut = {n: ids[: ids.index(other)] if other in ids else ids for n, ids in whole.items()}
+    assert cut != whole
+    assert found() == cut

@@ -1,10 +1,12 @@
 """Chat templates and tokenizers that do not suit a model are told before it is trained."""
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from palimpsest_stage.chat import check_asking, check_learning, check_policy
+from palimpsest_stage.chat import check_asking, check_learning, check_policy, ending, ends_of
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.models import load_causal, load_encoder
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -13,6 +15,8 @@ from unit.stage.aligned import TEMPLATE
 from unit.stage.tiny import tiny_encoder, tiny_folder, tiny_tokenizer
 
 FIELD = "baseModel.chatTemplate"
+# </s> of the tiny tokenizer.
+ENDS = frozenset({1})
 TURNS = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"
 OPENED = "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 # A turn of the assistant's that begins with nothing of its own.
@@ -42,7 +46,7 @@ def tokenizer(template: str | None) -> Any:
 
 @pytest.mark.parametrize("template", [TEMPLATE, TURNS + OPENED, BRACKETS, THINKING, NO_SYSTEM])
 def test_templates_as_models_have_them_are_taken(template: str) -> None:
-    check_learning(tokenizer(template), FIELD)
+    check_learning(tokenizer(template), FIELD, ENDS)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,7 @@ def test_templates_as_models_have_them_are_taken(template: str) -> None:
     ],
 )
 def test_one_that_cannot_ask_is_refused_for_every_method(template: str | None, said: str) -> None:
-    for check in (check_policy, check_learning):
+    for check in (check_policy, partial(check_learning, ends=ENDS)):
         with pytest.raises(ModelUnsuitable, match=f"^{FIELD}: .*{said}"):
             check(tokenizer(template), FIELD)
 
@@ -79,9 +83,34 @@ def test_one_in_which_a_loss_would_be_over_other_tokens_is_refused(
     template: str, said: str
 ) -> None:
     with pytest.raises(ModelUnsuitable, match=f"^{FIELD}: .*{said}"):
-        check_learning(tokenizer(template), FIELD)
+        check_learning(tokenizer(template), FIELD, ENDS)
     # A policy's own answers are tokens as they were sampled.
     check_policy(tokenizer(template), FIELD)
+
+
+@pytest.mark.parametrize(
+    ("named", "found"), [(None, {1}), (1, {1}), (2, {1, 2}), ([2, 107], {1, 2, 107})]
+)
+def test_a_turn_ends_with_what_the_tokenizer_or_the_generation_names(
+    named: Any, found: set[int]
+) -> None:
+    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=named))
+    assert ends_of(model, tokenizer(None)) == found
+
+
+def test_a_template_in_which_no_answer_ends_is_refused_unless_the_model_ends_so() -> None:
+    endless = tokenizer(TEMPLATE.replace("{{ eos_token }}", "\n"))
+    said = rf"^{FIELD}: .* writes .*, in which no token ends .*\(</s> would\): write {{{{ eos_"
+    with pytest.raises(ModelUnsuitable, match=said):
+        check_learning(endless, FIELD, ENDS)
+    # A policy's completions end as they were sampled.
+    check_policy(endless, FIELD)
+    assert ending(endless, ENDS) == []
+    other = tokenizer(TEMPLATE.replace("{{ eos_token }}", "<u>\n"))
+    with pytest.raises(ModelUnsuitable, match="no token ends a turn"):
+        check_learning(other, FIELD, ENDS)
+    check_learning(other, FIELD, {1, 2})
+    assert ending(other, {1, 2}) == [2]
 
 
 def test_an_answer_whose_first_token_begins_in_the_prompt_is_refused() -> None:
@@ -96,13 +125,14 @@ def test_an_answer_whose_first_token_begins_in_the_prompt_is_refused() -> None:
     )
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     merging = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="<u>")
-    merging.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }};{% endfor %}" + (
+    merging.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     with pytest.raises(ModelUnsuitable, match="end it where a token ends"):
-        check_learning(merging, FIELD)
+        check_learning(merging, FIELD, ENDS)
     merging.chat_template = merging.chat_template.replace("assistant: ", "assistant:")
-    check_learning(merging, FIELD)
+    check_learning(merging, FIELD, ENDS)
 
 
 def test_a_system_turn_that_a_template_refuses_is_told_by_its_field() -> None:

@@ -61,6 +61,14 @@ def test_an_answer_s_likelihood_is_the_library_s_loss() -> None:
     labels = torch.tensor([[-100] * len(prompt) + whole[len(prompt) :]])
     expected = model(input_ids=torch.tensor([whole]), labels=labels).loss.item()
     assert likelihood(model, tokenizer, "is it", "yes") == pytest.approx(expected, abs=1e-5)
+    # The end is the one that the template writes, if the model has it for one.
+    tokenizer.chat_template = TEMPLATE.replace("{{ eos_token }}", "<u>")
+    model.generation_config.eos_token_id = [1, 2]
+    prompt = tokenizer("u:is it<u>a:", add_special_tokens=False)["input_ids"]
+    whole = [*prompt, *tokenizer("yes", add_special_tokens=False)["input_ids"], 2]
+    labels = torch.tensor([[-100] * len(prompt) + whole[len(prompt) :]])
+    expected = model(input_ids=torch.tensor([whole]), labels=labels).loss.item()
+    assert likelihood(model, tokenizer, "is it", "yes") == pytest.approx(expected, abs=1e-5)
 
 
 def test_gates_fail_beyond_their_bounds_only() -> None:

@@ -24,6 +24,7 @@ from palimpsest_stage.alignment.verdicts import Judged
 from palimpsest_stage.alignment.verifiable import keeps
 from palimpsest_stage.annotate import answer, chat_prompt
 from palimpsest_stage.answers.finish import refuses
+from palimpsest_stage.chat import ending, ends_of
 from palimpsest_stage.errors import InputMismatch
 from palimpsest_stage.runtime import Context
 
@@ -163,9 +164,11 @@ def _asked(context: Context, parameters: RewardParameters) -> "Asked":
 
 @torch.inference_mode()
 def likelihood(model: Any, tokenizer: Any, instruction: str, told: str) -> float:
-    """Mean negative log-likelihood of an answer's tokens, its end included, in nats."""
+    """Mean negative log-likelihood of an answer's tokens and of the template's end, in nats."""
     start = chat_prompt(tokenizer, instruction, "")
-    ids = [*tokenizer(told, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    # A policy's template may show no answer, and so no end of one.
+    end = ending(tokenizer, ends_of(model, tokenizer)) or [tokenizer.eos_token_id]
+    ids = [*tokenizer(told, add_special_tokens=False)["input_ids"], *end]
     tokens = torch.tensor([[*start, *ids]], device=model.device)
     logits = model(input_ids=tokens, use_cache=False, logits_to_keep=len(ids) + 1).logits
     found = torch.nn.functional.cross_entropy(logits[0, :-1].float(), tokens[0, len(start) :])

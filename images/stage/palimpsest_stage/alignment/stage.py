@@ -9,7 +9,7 @@ from palimpsest.api.task import AlignParameters, ArtifactInput, RlhfParameters
 
 from palimpsest_stage.alignment import evaluation, tuning
 from palimpsest_stage.alignment.card import Card, render
-from palimpsest_stage.chat import check_learning, check_policy
+from palimpsest_stage.chat import check_learning, check_policy, ends_of
 from palimpsest_stage.lineage import receipts
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.runtime import Context, write_json
@@ -39,8 +39,10 @@ def align(
     prompts = evaluation.read_prompts(context, measured)
     model, tokenizer = load_causal(context.model("base"), "bfloat16", parameters.chat_template)
     # Of a policy's own answers the loss is TRL's, token by token as they were sampled.
-    suits = check_policy if isinstance(parameters, RlhfParameters) else check_learning
-    suits(tokenizer, "baseModel.chatTemplate")
+    if isinstance(parameters, RlhfParameters):
+        check_policy(tokenizer, "baseModel.chatTemplate")
+    else:
+        check_learning(tokenizer, "baseModel.chatTemplate", ends_of(model, tokenizer))
     before = evaluation.examine(context, measured, prompts, model, tokenizer)
     evaluation.reach_judge(context, measured, prompts, before)
 
