@@ -8,8 +8,9 @@ from palimpsest.api.task import DpoParameters
 from trl import DPOConfig, DPOTrainer
 
 from palimpsest_stage.alignment import preferences, rewards, tuning
-from palimpsest_stage.alignment.preferences import Ranked
+from palimpsest_stage.alignment.preferences import Pair, Ranked
 from palimpsest_stage.alignment.stage import Trained, align
+from palimpsest_stage.alignment.turns import turn
 from palimpsest_stage.errors import DatasetUnsuitable
 from palimpsest_stage.models import suit_length
 from palimpsest_stage.runtime import Context
@@ -42,19 +43,17 @@ def prefer(
 ) -> Trained:
     """The adapters off, the model is its own reference."""
     suit_length(model, parameters.max_length)
-    trainer = DPOTrainer(
+    rows = [learnt(tokenizer, pair) for pair in ranked.pairs]
+    # Of the others no token of an answer would be left.
+    rows = [row for row in rows if len(row["prompt_ids"]) < parameters.max_length]
+    if not rows:
+        raise DatasetUnsuitable(
+            f"no answer begins within {parameters.max_length} tokens: raise dpo.maxLength"
+        )
+    trainer = Trainer(
         model=model,
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list(
-            [
-                {
-                    "prompt": [{"role": "user", "content": pair.instruction}],
-                    "chosen": [{"role": "assistant", "content": pair.chosen}],
-                    "rejected": [{"role": "assistant", "content": pair.rejected}],
-                }
-                for pair in ranked.pairs
-            ]
-        ),
+        train_dataset=Dataset.from_list(rows),
         args=DPOConfig(
             **tuning.arguments(context, parameters),
             num_train_epochs=parameters.epochs,
@@ -66,10 +65,6 @@ def prefer(
         ),
         peft_config=tuning.adapters(parameters),
     )
-    if len(trainer.train_dataset) == 0:
-        raise DatasetUnsuitable(
-            f"no answer begins within {parameters.max_length} tokens: raise dpo.maxLength"
-        )
     curve = [
         {
             "step": entry["step"],
@@ -101,6 +96,25 @@ def prefer(
         },
         losses=[one["loss"] for one in curve],
     )
+
+
+def learnt(tokenizer: Any, pair: Pair) -> dict[str, list[int]]:
+    """A pair in tokens."""
+    chosen = turn(tokenizer, pair.instruction, pair.chosen, pair.chosen_cut)
+    rejected = turn(tokenizer, pair.instruction, pair.rejected, pair.rejected_cut)
+    shared = min(chosen.prompt, rejected.prompt, key=len)
+    return {
+        "prompt_ids": shared,
+        "chosen_ids": [*chosen.prompt, *chosen.answer][len(shared) :],
+        "rejected_ids": [*rejected.prompt, *rejected.answer][len(shared) :],
+    }
+
+
+class Trainer(DPOTrainer):  # type: ignore[misc]
+    """TRL's trainer of pairs that are in tokens already."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_given: Any) -> Dataset:
+        return dataset
 
 
 def _source(context: Context, parameters: DpoParameters) -> str:

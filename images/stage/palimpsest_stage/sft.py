@@ -11,7 +11,8 @@ from trl import SFTConfig, SFTTrainer
 from palimpsest_stage.alignment import tuning
 from palimpsest_stage.alignment.packing import IGNORED, PackedRows, check_apart
 from palimpsest_stage.alignment.stage import Trained, align
-from palimpsest_stage.answers.finish import usable
+from palimpsest_stage.alignment.turns import turn
+from palimpsest_stage.answers.finish import Finish, usable
 from palimpsest_stage.errors import DatasetUnsuitable
 from palimpsest_stage.models import suit_length
 from palimpsest_stage.runtime import Context
@@ -38,19 +39,10 @@ def fine_tune(
     suit_length(model, parameters.max_length)
     if parameters.packing:
         check_apart(model)
-    data = Dataset.from_list(
-        [
-            {
-                "prompt": [{"role": "user", "content": row["instruction"]}],
-                "completion": [{"role": "assistant", "content": row["answer"]}],
-            }
-            for row in rows
-        ]
-    )
     trainer = Trainer(
         model=model,
         processing_class=tokenizer,
-        train_dataset=data,
+        train_dataset=Dataset.from_list([learnt(tokenizer, row) for row in rows]),
         args=SFTConfig(
             **tuning.arguments(context, parameters),
             num_train_epochs=parameters.epochs,
@@ -59,7 +51,6 @@ def fine_tune(
             warmup_steps=2,
             max_length=parameters.max_length,
             packing=parameters.packing,
-            completion_only_loss=True,
         ),
         peft_config=tuning.adapters(parameters),
     )
@@ -82,6 +73,16 @@ def fine_tune(
         },
         losses=[one["loss"] for one in curve],
     )
+
+
+def learnt(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
+    """A row in tokens, and which of them the loss is on."""
+    cut = row.get("finish") == Finish.LENGTH
+    one = turn(tokenizer, row["instruction"], row["answer"], cut)
+    return {
+        "input_ids": [*one.prompt, *one.answer],
+        "labels": [IGNORED] * len(one.prompt) + one.answer,
+    }
 
 
 _SEEN = ("input_ids", "attention_mask", "position_ids")

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from palimpsest_stage.sft import Trainer
+from palimpsest_stage.alignment.packing import IGNORED
+from palimpsest_stage.sft import Trainer, learnt
 from trl import SFTConfig, SFTTrainer
 from unit.stage.tiny import tiny_model, tiny_tokenizer
 
@@ -53,3 +54,40 @@ def test_loss_and_gradients_are_those_of_the_library(tmp_path: Path, tokens: int
     (ours, our_gradients), (theirs, their_gradients) = found
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(our_gradients, their_gradients, rtol=1e-4, atol=1e-6)
+
+
+TURNS = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_a_cut_answer_is_learnt_without_an_end_and_any_other_as_the_library_does(
+    tmp_path: Path,
+) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = TURNS
+    rows = [
+        {"instruction": "is the sea salt", "answer": "yes, it", "finish": finish}
+        for finish in ("stop", "length")
+    ]
+    whole, cut = (learnt(tokenizer, row) for row in rows)
+    said = tokenizer("yes, it", add_special_tokens=False)["input_ids"]
+    assert [label for label in cut["labels"] if label != IGNORED] == said
+    assert cut["input_ids"] == whole["input_ids"][: len(cut["input_ids"])]
+    after = tokenizer("</s>\n", add_special_tokens=False)["input_ids"]
+    assert after[0] == 1
+    assert [label for label in whole["labels"] if label != IGNORED] == [*said, *after]
+
+    one = {
+        "prompt": [{"role": "user", "content": "is the sea salt"}],
+        "completion": [{"role": "assistant", "content": "yes, it"}],
+    }
+    args = {"output_dir": str(tmp_path), "bf16": False, "use_cpu": True, "report_to": []}
+    theirs = SFTTrainer(
+        model=tiny_model(),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([one]),
+        args=SFTConfig(completion_only_loss=True, **args),
+    ).train_dataset[0]
+    assert whole == {name: theirs[name] for name in whole}

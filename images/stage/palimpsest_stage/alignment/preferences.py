@@ -9,18 +9,20 @@ from hashlib import sha256
 from typing import Any
 
 from palimpsest_stage.alignment.rewards import TIE, Reward
-from palimpsest_stage.answers.finish import usable_answers
+from palimpsest_stage.answers.finish import Finish, usable_answers
 from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch
 from palimpsest_stage.runtime import Context
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers."""
+    """Two answers, and whether either was cut before its end."""
 
     instruction: str
     chosen: str
     rejected: str
+    chosen_cut: bool = False
+    rejected_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,18 @@ def rank(rows: list[dict[str, Any]], reward: Reward) -> Ranked:
 
     Answers whose reward is no number are left aside.
     """
-    choices = [(row["instruction"], list(dict.fromkeys(usable_answers(row)))) for row in rows]
-    some = [(instruction, answers) for instruction, answers in choices if len(answers) > 1]
+    choices = [
+        (row["instruction"], list(dict.fromkeys(usable_answers(row))), _cut(row)) for row in rows
+    ]
+    some = [one for one in choices if len(one[1]) > 1]
     scores = iter(
         reward(
-            [instruction for instruction, answers in some for _ in answers],
-            [answer for _, answers in some for answer in answers],
+            [instruction for instruction, answers, _ in some for _ in answers],
+            [answer for _, answers, _ in some for answer in answers],
         )
     )
     pairs, ties, unscored, without_choice = [], 0, 0, len(choices) - len(some)
-    for instruction, answers in some:
+    for instruction, answers, cut in some:
         all_scored = [(next(scores), answer) for answer in answers]
         scored = [one for one in all_scored if not math.isnan(one[0])]
         unscored += len(all_scored) - len(scored)
@@ -58,12 +62,20 @@ def rank(rows: list[dict[str, Any]], reward: Reward) -> Ranked:
             without_choice += 1
             continue
         best, worst = max(scored), min(scored)
+        chosen, rejected = best[1], worst[1]
         # Not below it, so that no number counts as none.
         if not best[0] - worst[0] > TIE:
             ties += 1
         else:
-            pairs.append(Pair(instruction, best[1], worst[1]))
+            pairs.append(Pair(instruction, chosen, rejected, chosen in cut, rejected in cut))
     return Ranked(pairs, ties, without_choice, unscored)
+
+
+def _cut(row: dict[str, Any]) -> set[str]:
+    """A row's answers that ended nowhere by themselves."""
+    pairs = list(zip(row.get("answers") or (), row.get("finishes") or (), strict=False))
+    ended = {answer for answer, finish in pairs if finish != Finish.LENGTH}
+    return {answer for answer, _ in pairs} - ended
 
 
 def split(pairs: Sequence[Pair], share: Decimal) -> tuple[list[Pair], list[Pair]]:
