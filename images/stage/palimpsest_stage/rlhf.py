@@ -33,6 +33,11 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     prompts = [row["instruction"] for row in context.instructions("dataset")]
     if not prompts:
         raise DatasetUnsuitable("the data set has no instruction")
+    if len(prompts) < parameters.batch_size:
+        raise DatasetUnsuitable(
+            f"rlhf.promptsPerStep: the data set has {len(prompts)} instructions, a step takes "
+            f"{parameters.batch_size}: lower it to {len(prompts)} at most"
+        )
     reward = rewards.load(context, "reward", parameters.reward)
     align(context, parameters, partial(reinforce, context, parameters, prompts, reward))
 

@@ -14,10 +14,10 @@ from cluster.fixtures import ObjectStore
 from palimpsest.api.task import RlhfParameters, Task
 from palimpsest_stage.alignment.rewards import BuiltInReward
 from palimpsest_stage.alignment.tuning import Bound, Watch
-from palimpsest_stage.errors import Diverged
+from palimpsest_stage.errors import DatasetUnsuitable, Diverged
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.parts import CHECKPOINTS
-from palimpsest_stage.rlhf import reinforce
+from palimpsest_stage.rlhf import reinforce, run
 from palimpsest_stage.runtime import Context
 from unit.stage.aligned import ROWS, TEMPLATE, alignment, rlhf
 from unit.stage.ground import Ground
@@ -120,6 +120,12 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     weights = [ground.read(one.output, "model.safetensors") for one in (task, undisturbed)]
     assert weights[0] == weights[1]
     assert steps(ground, task) == steps(ground, undisturbed)
+
+
+def test_fewer_instructions_than_a_step_takes_are_told(ground: Ground, model_folder: Path) -> None:
+    task = alignment(ground, model_folder, rlhf(batch_size=3), ROWS[:2])
+    with pytest.raises(DatasetUnsuitable, match=r"^rlhf.promptsPerStep: .* has 2 .* takes 3: low"):
+        run(Context(task, ground.environment(task)), {})
 
 
 @pytest.mark.parametrize("algorithm", ["GRPO", "RLOO"])
