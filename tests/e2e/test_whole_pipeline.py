@@ -110,7 +110,7 @@ def test_every_method_published_what_it_learnt(pipeline: Pipeline) -> None:
     # Asked not to merge.
     assert dpo.entry("adapter_model.safetensors")["size"] > 0
     pairs = json.loads(dpo.read(bucket, "training.json"))
-    assert pairs["pairs"] + pairs["ties"] + pairs["withoutChoice"] == 24
+    assert pairs["pairs"] + pairs["ties"] + pairs["withoutChoice"] + pairs["tooLong"] == 24
     assert len(json.loads(rlhf.read(bucket, "training.json"))["steps"]) == 2
     judged = json.loads(rlhf.read(bucket, "evaluation.json"))["judge"]
     assert judged["wins"] + judged["losses"] + judged["ties"] == 4

@@ -76,16 +76,17 @@ def prefer(
         if "loss" in entry
     ]
     counts = {
-        "pairs": len(ranked.pairs),
+        "pairs": len(rows),
         "ties": ranked.ties,
         "withoutChoice": ranked.without_choice,
         "unscored": ranked.unscored,
+        "tooLong": len(ranked.pairs) - len(rows),
     }
     return Trained(
         model=tuning.finished(trainer, parameters),
         method="DPO",
         summary={**counts, "loss": curve},
-        learnt=f"Trained to prefer the better of two answers to {len(ranked.pairs)} synthetic "
+        learnt=f"Trained to prefer the better of two answers to {len(rows)} synthetic "
         f"instructions ({ranked.ties} ties dropped).",
         settings={
             "preferences": _source(context, parameters),

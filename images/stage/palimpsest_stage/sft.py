@@ -39,23 +39,26 @@ def fine_tune(
     suit_length(model, parameters.max_length)
     if parameters.packing:
         check_apart(model)
+    most = parameters.max_length
+    pairs = [learnt(tokenizer, row) for row in rows]
+    pairs = [pair for pair in pairs if any(label != IGNORED for label in pair["labels"][:most])]
+    if not pairs:
+        raise DatasetUnsuitable(f"no answer begins within {most} tokens: raise sft.maxLength")
     trainer = Trainer(
         model=model,
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list([learnt(tokenizer, row) for row in rows]),
+        train_dataset=Dataset.from_list(pairs),
         args=SFTConfig(
             **tuning.arguments(context, parameters),
             num_train_epochs=parameters.epochs,
             per_device_train_batch_size=parameters.batch_size,
             lr_scheduler_type="linear",
             warmup_steps=2,
-            max_length=parameters.max_length,
+            max_length=most,
             packing=parameters.packing,
         ),
         peft_config=tuning.adapters(parameters),
     )
-    if len(trainer.train_dataset) == 0:
-        raise DatasetUnsuitable(f"no answer begins within {parameters.max_length} tokens")
     curve = [
         {"step": entry["step"], "loss": entry["loss"]}
         for entry in tuning.train(context, trainer)
@@ -64,12 +67,17 @@ def fine_tune(
     return Trained(
         model=tuning.finished(trainer, parameters),
         method="SFT",
-        summary={"rows": len(rows), "rowsLeftOut": left_out, "loss": curve},
-        learnt=f"Fine-tuned on {len(rows)} synthetic instructions and their answers.",
+        summary={
+            "rows": len(pairs),
+            "rowsLeftOut": left_out,
+            "tooLong": len(rows) - len(pairs),
+            "loss": curve,
+        },
+        learnt=f"Fine-tuned on {len(pairs)} synthetic instructions and their answers.",
         settings={
             "epochs": str(parameters.epochs),
             "batch": f"{parameters.batch_size} {'packed rows' if parameters.packing else 'pairs'}",
-            "tokens": f"at most {parameters.max_length}; loss on answers only",
+            "tokens": f"at most {most}; loss on answers only",
         },
         losses=[one["loss"] for one in curve],
     )
@@ -93,11 +101,6 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
-        # TRL drops what the length leaves no answer of, but not before it packs.
-        rows: Dataset = self.train_dataset  # type: ignore[has-type]
-        self.train_dataset = rows.filter(
-            lambda row: any(label != IGNORED for label in row["labels"])
-        )
         if self.args.packing:
             self.data_collator = PackedRows(self.processing_class.pad_token_id)
 

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 from cluster.fixtures import ObjectStore
 from palimpsest.api.task import RewardParameters
-from unit.stage.aligned import ROWS, alignment, dpo, public_file
+from palimpsest_stage.alignment import preferences
+from palimpsest_stage.alignment.rewards import BuiltInReward
+from palimpsest_stage.dpo import prefer
+from palimpsest_stage.models import load_causal
+from palimpsest_stage.runtime import Context
+from palimpsest_stage.sft import fine_tune
+from unit.stage.aligned import ROWS, TEMPLATE, alignment, dpo, public_file, sft
 from unit.stage.ground import Ground
 from unit.stage.tiny import tiny_classifier
 
@@ -78,3 +84,25 @@ def test_without_a_pair_the_remedy_is_named(
     assert ended.outcome == "DatasetUnsuitable"
     assert "64 have fewer than two" in ended.said
     assert "set annotation.answers of the data set to 2 or more" in ended.said
+
+
+def test_what_the_length_leaves_no_answer_of_is_counted_as_that(
+    ground: Ground, model_folder: Path
+) -> None:
+    long = {"instruction": "so " * 30, "answer": "yes", "answers": ["yes it is so", "is so"]}
+    rows: list[dict[str, Any]] = [*CHOICES[:4], long]
+    ranked = preferences.rank(rows, BuiltInReward("Informative"))
+    assert len(ranked.pairs) == 5
+
+    def given(parameters: Any) -> tuple[Context, Any]:
+        task = alignment(ground, model_folder, parameters, rows)
+        return Context(task, ground.environment(task)), parameters
+
+    def loaded() -> tuple[Any, Any]:
+        return load_causal(model_folder, "float32", TEMPLATE)
+
+    tuned = fine_tune(*given(sft(epochs=1)), rows, {}, *loaded())
+    preferred = prefer(*given(dpo(epochs=1)), ranked, *loaded())
+    for made, name in ((tuned, "rows"), (preferred, "pairs")):
+        assert (made.summary[name], made.summary["tooLong"]) == (4, 1)
+        assert " 4 synthetic instructions" in made.learnt
