@@ -84,10 +84,13 @@ def _generate(
     import torch  # noqa: PLC0415
 
     from palimpsest_stage.decode import greedy, nucleus  # noqa: PLC0415
-    from palimpsest_stage.models import load_causal  # noqa: PLC0415
+    from palimpsest_stage.models import check_positions, load_causal  # noqa: PLC0415
 
     model, tokenizer = load_causal(context.model("model"), "bfloat16", parameters.chat_template)
     check_asking(tokenizer, "annotation.model.chatTemplate", parameters.system_prompt)
+    asked = (chat_prompt(tokenizer, row["instruction"], parameters.system_prompt) for row in rows)
+    longest = max(map(len, asked), default=0)
+    check_positions(model, longest + parameters.max_new_tokens, "annotation.maxNewTokens")
     size = max(1, PART // parameters.answers)
     for number, first in enumerate(range(0, len(rows), size)):
         name, some = f"{number:06d}", range(first, min(first + size, len(rows)))

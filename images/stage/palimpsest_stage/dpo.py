@@ -12,7 +12,7 @@ from palimpsest_stage.alignment.preferences import Pair, Ranked
 from palimpsest_stage.alignment.stage import Trained, align
 from palimpsest_stage.alignment.turns import turn
 from palimpsest_stage.errors import DatasetUnsuitable
-from palimpsest_stage.models import suit_length
+from palimpsest_stage.models import check_positions, suit_length
 from palimpsest_stage.runtime import Context
 
 
@@ -42,6 +42,7 @@ def prefer(
     context: Context, parameters: DpoParameters, ranked: Ranked, model: Any, tokenizer: Any
 ) -> Trained:
     """The adapters off, the model is its own reference."""
+    check_positions(model, parameters.max_length, "dpo.maxLength")
     suit_length(model, parameters.max_length)
     rows = [learnt(tokenizer, pair) for pair in ranked.pairs]
     # Of the others no token of an answer would be left.

@@ -64,6 +64,26 @@ def suit_length(model: Any, max_length: int) -> None:
         model.set_attn_implementation("eager")
 
 
+def check_positions(model: Any, tokens: int, field: str) -> None:
+    """Raises ModelUnsuitable for sequences longer than the model's positions, if it says how many.
+
+    A model of learnt positions ends in an error there, one of turned ones in nonsense. Stretched
+    ones (YaRN and others) count as far as they are stretched.
+    """
+    config = model.config.get_text_config()
+    stated = getattr(config, "max_position_embeddings", None)
+    if stated is None:
+        return
+    turned = getattr(config, "rope_parameters", None) or {}
+    kinds = [turned, *(kind for kind in turned.values() if isinstance(kind, dict))]
+    most = int(stated * max(1.0, *(kind.get("factor") or 1.0 for kind in kinds)))
+    if tokens > most:
+        raise ModelUnsuitable(
+            f"{field}: sequences of {tokens} tokens are longer than the {most} positions that the "
+            "model has: lower it, shorten the longest instructions, or take another model"
+        )
+
+
 def checkpoint_blocks(model: Any) -> None:
     """Keep the inputs of the decoder's blocks only, and compute the rest again going backward.
 

@@ -15,9 +15,9 @@ from palimpsest_stage.alignment import preferences, tuning
 from palimpsest_stage.alignment.heads import load_headed
 from palimpsest_stage.alignment.preferences import Pair
 from palimpsest_stage.alignment.rewards import TRAINED, RewardModel, conversation
-from palimpsest_stage.alignment.statistics import CONFIDENCE, duel
+from palimpsest_stage.alignment.statistics import CONFIDENCE, duel, finite
 from palimpsest_stage.errors import DatasetUnsuitable
-from palimpsest_stage.models import suit_length
+from palimpsest_stage.models import check_positions, suit_length
 from palimpsest_stage.runtime import Context, write_json
 
 
@@ -28,6 +28,7 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     model, tokenizer = load_headed(
         context.model("base"), parameters.chat_template, context.seed("head")
     )
+    check_positions(model, parameters.max_length, f"{TRAINED}.maxLength")
     pairs = [pair for pair in ranked.pairs if _fits(tokenizer, pair, parameters.max_length)]
     if not pairs:
         raise DatasetUnsuitable(
@@ -116,7 +117,7 @@ def measure(folder: Path, pairs: Sequence[Pair]) -> dict[str, Any]:
         "low": found.low,
         "high": found.high,
         "confidence": CONFIDENCE,
-        "margin": fmean(a - b for a, b in zip(chosen, rejected, strict=True)),
+        "margin": finite(fmean(a - b for a, b in zip(chosen, rejected, strict=True))),
     }
 
 

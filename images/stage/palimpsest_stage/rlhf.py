@@ -12,7 +12,9 @@ from palimpsest_stage.alignment import rewards, tuning
 from palimpsest_stage.alignment.rewards import Reward
 from palimpsest_stage.alignment.stage import Trained, align
 from palimpsest_stage.alignment.tuning import Bound
+from palimpsest_stage.annotate import chat_prompt
 from palimpsest_stage.errors import DatasetUnsuitable
+from palimpsest_stage.models import check_positions
 from palimpsest_stage.runtime import Context
 
 TRAINERS = {"GRPO": (GRPOConfig, GRPOTrainer), "RLOO": (RLOOConfig, RLOOTrainer)}
@@ -51,6 +53,8 @@ def reinforce(
     tokenizer: Any,
 ) -> Trained:
     """One step samples, scores and updates once. Raises Diverged."""
+    longest = max(len(chat_prompt(tokenizer, text, "")) for text in prompts)
+    check_positions(model, longest + parameters.max_new_tokens, "rlhf.maxNewTokens")
     config, trainer_class = TRAINERS[parameters.algorithm]
     # TRL tells trainers' rewards apart by name.
     scored = partial(score, reward)

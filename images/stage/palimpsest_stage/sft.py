@@ -14,7 +14,7 @@ from palimpsest_stage.alignment.stage import Trained, align
 from palimpsest_stage.alignment.turns import turn
 from palimpsest_stage.answers.finish import Finish, usable
 from palimpsest_stage.errors import DatasetUnsuitable
-from palimpsest_stage.models import suit_length
+from palimpsest_stage.models import check_positions, suit_length
 from palimpsest_stage.runtime import Context
 
 
@@ -36,6 +36,7 @@ def fine_tune(
     tokenizer: Any,
 ) -> Trained:
     """The student learns without the annotator's system prompt."""
+    check_positions(model, parameters.max_length, "sft.maxLength")
     suit_length(model, parameters.max_length)
     if parameters.packing:
         check_apart(model)

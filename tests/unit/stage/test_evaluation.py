@@ -11,19 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from palimpsest.api.evaluation import Gates
 from palimpsest.api.task import EvaluationParameters, RewardParameters
+from palimpsest_stage.alignment.card import Card, render
 from palimpsest_stage.alignment.evaluation import (
     Examined,
+    Prompt,
     compare,
+    examine,
     failures,
     likelihood,
     read_prompts,
 )
 from palimpsest_stage.alignment.statistics import duel, share, wilson
-from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.errors import InputMismatch, ModelUnsuitable
+from palimpsest_stage.models import check_positions
 from palimpsest_stage.runtime import Context
 from unit.stage.aligned import ROWS, TEMPLATE, alignment, public_file, sft
+from unit.stage.families import family_model
 from unit.stage.ground import Ground
 from unit.stage.tiny import tiny_model, tiny_tokenizer
+
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0}
 
 
 @pytest.fixture
@@ -91,6 +98,14 @@ def test_gates_fail_beyond_their_bounds_only() -> None:
     ]
     unread = compare(Examined(["a"], [1.0]), Examined(["a"], [float("nan")]))
     assert [one.figure for one in failures(unread, broken).failed] == ["nan"]
+    assert unread is not None
+    # As JSON tells it, and the card.
+    assert unread.told()["nll"] == {"before": 1.0, "after": None}
+    none: Any = dict.fromkeys(("name", "method", "dataset", "guarantee", "learnt"), "")
+    none |= {"base": {"uri": "", "digest": ""}, "receipts": [], "settings": {}, "losses": []}
+    asked = [{"instruction": "a", "before": "a", "after": "a"}]
+    card = render(Card(**none, merged=True, asked=asked, figures=unread.told()))
+    assert "nats a token | 1 | no number |" in card
 
 
 def test_checks_are_counted_by_prompt_and_one_by_one() -> None:
@@ -198,13 +213,21 @@ def test_a_gate_without_what_it_measures_is_named(ground: Ground, model_folder: 
         ),
         ([{"instruction": "a", "checks": "NoCommas"}], {}, "line 1: checks: .*valid list"),
         (
+            [{"instruction": "a"}, {"instruction": None}],
+            {},
+            "evaluation.prompts, line 2: an object with a text `instruction` is needed",
+        ),
+        ([{"instruction": "half \ud800"}], {}, "evaluation.prompts, line 1: an object"),
+        ([{"instruction": "a", "answer": "half \ud800"}], {}, "line 1: .* `answer`, if it"),
+        ([{"instruction": "a", "answer": 7}], {}, "line 1: .* `answer`, if it"),
+        (
             [{"instruction": "a"}],
             {"gates": Gates(min_checks_kept="0.5")},
             "evaluation.gates.minChecksKept: no prompt has `checks`: add some, or remove it",
         ),
     ],
 )
-def test_checks_that_are_none_are_named_by_line(
+def test_rows_that_cannot_be_asked_are_named_by_line(
     ground: Ground, model_folder: Path, rows: list[dict[str, Any]], given: dict[str, Any], said: str
 ) -> None:
     parameters = asked(**given)
@@ -212,3 +235,30 @@ def test_checks_that_are_none_are_named_by_line(
     task = alignment(ground, model_folder, sft(evaluation=parameters), evaluation=held_out)
     with pytest.raises(InputMismatch, match=said):
         read_prompts(Context(task, ground.environment(task)), parameters)
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "most"),
+    [
+        # Learnt positions, turned ones, and turned ones that are stretched.
+        ("gpt2", {}, 256),
+        ("mistral", {}, 256),
+        ("mistral", {"rope_parameters": YARN}, 512),
+    ],
+)
+def test_sequences_beyond_a_model_s_positions_name_the_field(
+    family: str, more: dict[str, Any], most: int, ground: Ground, model_folder: Path
+) -> None:
+    model, tokenizer = family_model(family, **more), tiny_tokenizer()
+    check_positions(model, most, "sft.maxLength")
+    with pytest.raises(ModelUnsuitable, match=f"^sft.maxLength: .* {most + 1} .* {most} positions"):
+        check_positions(model, most + 1, "sft.maxLength")
+    tokenizer.chat_template = TEMPLATE
+    context = Context(task := alignment(ground, model_folder, sft()), ground.environment(task))
+    # Eight characters of the format, one token each.
+    for prompt, field in (
+        (Prompt("x" * (most - 10)), "maxNewTokens"),
+        (Prompt("x", answer="x" * most), "prompts"),
+    ):
+        with pytest.raises(ModelUnsuitable, match=rf"^evaluation\.{field}: sequences of"):
+            examine(context, asked(judge=None), [prompt], model, tokenizer)

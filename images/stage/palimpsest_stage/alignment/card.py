@@ -102,8 +102,9 @@ def _figures(card: Card) -> list[str]:
     lines = [f"{len(card.asked)} public prompts.", "", "| | before | after |", "|---|---|---|"]
     for key, name in names.items():
         if key in card.figures:
-            before, after = card.figures[key]["before"], card.figures[key]["after"]
-            lines.append(f"| {name} | {before:.4g} | {after:.4g} |")
+            told = (card.figures[key][when] for when in ("before", "after"))
+            both = ("no number" if one is None else f"{one:.4g}" for one in told)
+            lines.append(f"| {name} | {' | '.join(both)} |")
     lines.append("")
     judge = card.figures.get("judge")
     if judge:

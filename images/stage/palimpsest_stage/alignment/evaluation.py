@@ -19,13 +19,15 @@ from palimpsest.api.task import (
 from pydantic import ValidationError
 
 from palimpsest_stage.alignment import rewards
-from palimpsest_stage.alignment.statistics import CONFIDENCE, Duel, Share, duel, share
+from palimpsest_stage.alignment.rows import text
+from palimpsest_stage.alignment.statistics import CONFIDENCE, Duel, Share, duel, finite, share
 from palimpsest_stage.alignment.verdicts import Judged
 from palimpsest_stage.alignment.verifiable import keeps
 from palimpsest_stage.annotate import answer, chat_prompt
 from palimpsest_stage.answers.finish import refuses
 from palimpsest_stage.chat import ending, ends_of
 from palimpsest_stage.errors import InputMismatch
+from palimpsest_stage.models import check_positions
 from palimpsest_stage.runtime import Context
 
 if TYPE_CHECKING:
@@ -64,9 +66,9 @@ def read_prompts(context: Context, parameters: EvaluationParameters | None) -> l
     try:
         with context.file("evaluation").open(encoding="utf-8") as file:
             lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
-            prompts = [_prompt(number, line) for number, line in lines[: parameters.count]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputMismatch("evaluation: JSONL with a field `instruction` is needed") from error
+    except UnicodeDecodeError as error:
+        raise InputMismatch("evaluation.prompts: the file is not in UTF-8") from error
+    prompts = [_prompt(number, line) for number, line in lines[: parameters.count]]
     if not prompts:
         raise InputMismatch("evaluation.prompts: the file holds no prompt")
     if parameters.gates.max_nll_increase is not None and not any(one.answer for one in prompts):
@@ -80,18 +82,25 @@ def read_prompts(context: Context, parameters: EvaluationParameters | None) -> l
     return prompts
 
 
-def _prompt(number: int, line: str) -> Prompt:
-    """A line of the file. Raises InputMismatch for checks that are none, else as parsing does."""
-    row = json.loads(line)
-    answer = str(row["answer"]) if row.get("answer") else None
+def _prompt(place: int, line: str) -> Prompt:
+    """A line of the file. Raises InputMismatch."""
+    try:
+        row = json.loads(line)
+        instruction = text(row["instruction"])
+        answer = text(row["answer"]) if row.get("answer") else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputMismatch(
+            f"evaluation.prompts, line {place}: an object with a text `instruction` is needed, and "
+            "its `answer`, if it has one, must be a text"
+        ) from error
     try:
         checks = CHECKS.validate_python(row.get("checks") or [])
     except ValidationError as error:
         raise InputMismatch(
-            f"evaluation.prompts, line {number}: {faults(error, 'checks')}; docs/alignment.md "
+            f"evaluation.prompts, line {place}: {faults(error, 'checks')}; docs/alignment.md "
             "lists the kinds and their fields"
         ) from error
-    return Prompt(str(row["instruction"]), answer, tuple(checks))
+    return Prompt(instruction, answer, tuple(checks))
 
 
 def examine(
@@ -104,6 +113,7 @@ def examine(
     """Ask a model. The judge is loaded for as long as it takes. Raises ModelUnsuitable."""
     if parameters is None:
         return Examined([], [])
+    _check_positions(parameters, prompts, model, tokenizer)
     asked = [one.instruction for one in prompts]
     answers = answer(model, tokenizer, asked, "", parameters.max_new_tokens, ANSWER_BATCH, _quiet)
     scores = None
@@ -117,6 +127,21 @@ def examine(
         for one, told in zip(prompts, answers, strict=True)
     ]
     return Examined(answers, nll, scores, kept)
+
+
+def _check_positions(
+    parameters: EvaluationParameters, prompts: list[Prompt], model: Any, tokenizer: Any
+) -> None:
+    """Raises ModelUnsuitable."""
+    lengths = [len(chat_prompt(tokenizer, one.instruction, "")) for one in prompts]
+    longest = max(lengths) + parameters.max_new_tokens
+    check_positions(model, longest, "evaluation.maxNewTokens")
+    given = [
+        length + len(tokenizer(one.answer, add_special_tokens=False)["input_ids"]) + 1
+        for one, length in zip(prompts, lengths, strict=True)
+        if one.answer
+    ]
+    check_positions(model, max(given, default=0), "evaluation.prompts")
 
 
 def reach_judge(
@@ -228,8 +253,8 @@ class Figures:
         return found
 
 
-def _pair(both: tuple[float, float]) -> dict[str, float]:
-    return {"before": both[0], "after": both[1]}
+def _pair(both: tuple[float, float]) -> dict[str, float | None]:
+    return {"before": finite(both[0]), "after": finite(both[1])}
 
 
 def compare(before: Examined, after: Examined, by_judge: Judged | None = None) -> Figures | None:
@@ -237,8 +262,8 @@ def compare(before: Examined, after: Examined, by_judge: Judged | None = None) -
     if not before.answers:
         return None
     both = (before, after)
-    words = [fmean(len(text.split()) for text in one.answers) for one in both]
-    refusals = [fmean(refuses(text) for text in one.answers) for one in both]
+    words = [fmean(len(told.split()) for told in one.answers) for one in both]
+    refusals = [fmean(refuses(told) for told in one.answers) for one in both]
     nll = (fmean(before.nll), fmean(after.nll)) if before.nll else None
     fought = None
     if before.scores is not None and after.scores is not None:

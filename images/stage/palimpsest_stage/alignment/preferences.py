@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from palimpsest_stage.alignment.rewards import TIE, Reward
+from palimpsest_stage.alignment.rows import text
 from palimpsest_stage.answers.finish import Finish, usable_answers
 from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch
 from palimpsest_stage.runtime import Context
@@ -104,7 +105,7 @@ def read(context: Context, name: str, field: str) -> Ranked:
         with context.file(name).open(encoding="utf-8") as file:
             for line in filter(str.strip, file):
                 row = json.loads(line)
-                pair = Pair(*(_text(row[key]) for key in ("instruction", "chosen", "rejected")))
+                pair = Pair(text(row["instruction"]), text(row["chosen"]), text(row["rejected"]))
                 if pair.chosen == pair.rejected:
                     ties += 1
                 else:
@@ -116,10 +117,3 @@ def read(context: Context, name: str, field: str) -> Ranked:
     if not pairs:
         raise DatasetUnsuitable(f"{field}: no pair of two different answers")
     return Ranked(pairs, ties)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    value.encode()  # half a character is none that a tokenizer takes
-    return value

@@ -40,6 +40,11 @@ class Duel:
         }
 
 
+def finite(figure: float) -> float | None:
+    """A figure as JSON can tell it: none where it is no number."""
+    return figure if math.isfinite(figure) else None
+
+
 @dataclass(frozen=True)
 class Share:
     """How many of all, with Wilson's interval."""
