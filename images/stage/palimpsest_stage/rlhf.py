@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 from palimpsest.api.task import RlhfParameters
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from palimpsest_stage.alignment import rewards, tuning
 from palimpsest_stage.alignment.rewards import Reward
@@ -17,7 +18,38 @@ from palimpsest_stage.errors import DatasetUnsuitable
 from palimpsest_stage.models import check_positions
 from palimpsest_stage.runtime import Context
 
-TRAINERS = {"GRPO": (GRPOConfig, GRPOTrainer), "RLOO": (RLOOConfig, RLOOTrainer)}
+
+class Prompts(RepeatSampler):  # type: ignore[misc]
+    """TRL's order of the prompts, but each epoch's from a seed of its own.
+
+    TRL's goes on from where its generator is, which a run that is resumed cannot know.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch, of a resumed run too."""
+        self.generator.manual_seed(self.seed + epoch)
+
+
+def _resumable(trainer: Any) -> Any:
+    """The trainer, drawing its prompts so."""
+
+    def drawn(self: Any, dataset: Dataset | None = None) -> Prompts:
+        theirs = trainer._get_train_sampler(self, dataset)
+        return Prompts(
+            theirs.data_source,
+            mini_repeat_count=theirs.mini_repeat_count,
+            batch_size=theirs.batch_size,
+            repeat_count=theirs.repeat_count,
+            seed=theirs.seed,
+        )
+
+    return type(trainer.__name__, (trainer,), {"_get_train_sampler": drawn})
+
+
+TRAINERS = {
+    "GRPO": (GRPOConfig, _resumable(GRPOTrainer)),
+    "RLOO": (RLOOConfig, _resumable(RLOOTrainer)),
+}
 # A figure of training.json and what TRL logs it as.
 CURVES = {
     "reward": "reward",

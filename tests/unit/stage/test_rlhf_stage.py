@@ -4,6 +4,8 @@ import json
 import math
 import signal
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,7 @@ from cluster.fixtures import ObjectStore
 from palimpsest.api.task import RlhfParameters, Task
 from palimpsest_stage.alignment.rewards import BuiltInReward
 from palimpsest_stage.alignment.tuning import Bound, Watch
-from palimpsest_stage.errors import DatasetUnsuitable, Diverged
+from palimpsest_stage.errors import DatasetUnsuitable, Diverged, Interrupted
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.parts import CHECKPOINTS
 from palimpsest_stage.rlhf import reinforce, run
@@ -126,6 +128,56 @@ def test_fewer_instructions_than_a_step_takes_are_told(ground: Ground, model_fol
     task = alignment(ground, model_folder, rlhf(batch_size=3), ROWS[:2])
     with pytest.raises(DatasetUnsuitable, match=r"^rlhf.promptsPerStep: .* has 2 .* takes 3: low"):
         run(Context(task, ground.environment(task)), {})
+
+
+class Scores:
+    """Tells of the instructions that it was asked about, and kills the run at that call."""
+
+    def __init__(self, killed: int | None = None) -> None:
+        self.asked: list[list[str]] = []
+        self._killed = killed
+
+    def __call__(self, instructions: Sequence[str], answers: Sequence[str]) -> list[float]:
+        if len(self.asked) == self._killed:
+            raise Interrupted
+        self.asked.append(sorted(set(instructions)))
+        return BuiltInReward("Informative")(instructions, answers)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "killed"), [("GRPO", 5), ("RLOO", 5), ("GRPO", None)], ids=str
+)
+def test_a_run_resumed_in_a_later_epoch_or_after_its_last_step_is_the_undisturbed_one(
+    ground: Ground, model_folder: Path, algorithm: str, killed: int | None
+) -> None:
+    parameters = rlhf(
+        algorithm=algorithm, steps=8, completions=2, max_new_tokens=2, checkpoint_interval=1
+    )
+    # Three steps an epoch, so that the last step is no epoch's last.
+    texts = [row["instruction"] for row in ROWS[:6]]
+    task = alignment(ground, model_folder, parameters)
+
+    def learnt(place: str, reward: Scores) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        output = task.output.model_copy(update={"uri": f"{task.output.uri}{tag}/{place}/"})
+        here = task.model_copy(update={"output": output})
+        model, tokenizer = load_causal(model_folder, "float32", TEMPLATE)
+        context = Context(here, ground.environment(here))
+        trained = reinforce(context, parameters, texts, reward, model, tokenizer)
+        weights = [each.detach().flatten() for each in trained.model.parameters()]
+        return torch.cat(weights), trained.summary["steps"]
+
+    tag = f"{algorithm}-{killed}"
+    whole, first, second = Scores(), Scores(killed), Scores()
+    weights, curve = learnt("undisturbed", whole)
+    with suppress(Interrupted):
+        learnt("killed", first)
+    found, told = learnt("killed", second)
+    assert first.asked + second.asked == whole.asked
+    assert len(whole.asked) == 8
+    # Each epoch's order is another.
+    assert whole.asked[:3] != whole.asked[3:6]
+    assert torch.equal(found, weights)
+    assert told == curve
 
 
 @pytest.mark.parametrize("algorithm", ["GRPO", "RLOO"])

@@ -17,7 +17,8 @@ from palimpsest.api.task import (
     TuningParameters,
 )
 from peft import LoraConfig
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from palimpsest_stage.alignment.checkpoints import Checkpoints, Keeper
 from palimpsest_stage.errors import Diverged, InvalidTask
@@ -125,6 +126,11 @@ def train(
     found = kept.latest(context.folder("resumed"))
     if found:
         log.info("going on from step %s", found.name.rpartition("-")[2])
+        state = TrainerState.load_from_json(str(found / TRAINER_STATE_NAME))
+        if state.global_step >= state.max_steps:
+            # The trainer would take one step more before it looks whether it is to.
+            trainer._load_from_checkpoint(str(found))
+            return list(state.log_history)
     began = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(found) if found else None)
     log.info("trained in %.2f s", time.perf_counter() - began)
