@@ -37,24 +37,30 @@ def ending(tokenizer: Any, ends: Collection[int]) -> list[int]:
 
 
 def check_asking(tokenizer: Any, field: str, system_prompt: str = "") -> None:
-    """Raises ModelUnsuitable unless the template puts an instruction.
+    """Raises ModelUnsuitable unless the template puts an instruction, under a system prompt if any.
 
     `field` is where it can be replaced.
     """
     if tokenizer.chat_template is None:
         raise ModelUnsuitable(f"{field}: the model has no chat template of its own, give one")
-    if _ASKED not in _render(tokenizer, field, opened=True):
+    alone = _render(tokenizer, field, opened=True)
+    if _ASKED not in alone:
         raise ModelUnsuitable(
             f"{field}: the chat template leaves the instruction out: it must go over `messages`, "
             "each with `role` and `content`"
         )
     if system_prompt:
         try:
-            _render(tokenizer, field, opened=True, system_prompt=system_prompt)
+            under = _render(tokenizer, field, opened=True, system_prompt=system_prompt)
         except ModelUnsuitable as error:
             raise ModelUnsuitable(
                 f"annotation.systemPrompt: {error}: put it into {field}, or leave it out"
             ) from error
+        if under == alone:
+            raise ModelUnsuitable(
+                "annotation.systemPrompt: the chat template has no place for it, and nothing would "
+                f"be answered under it: put it into {field}, or leave it out"
+            )
 
 
 def check_policy(tokenizer: Any, field: str) -> None:

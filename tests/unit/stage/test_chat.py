@@ -135,12 +135,17 @@ def test_an_answer_whose_first_token_begins_in_the_prompt_is_refused() -> None:
     check_learning(merging, FIELD, ENDS)
 
 
-def test_a_system_turn_that_a_template_refuses_is_told_by_its_field() -> None:
+def test_a_system_turn_that_a_template_refuses_or_drops_is_told_by_its_field() -> None:
     field = "annotation.model.chatTemplate"
     check_asking(tokenizer(NO_SYSTEM), field)
     with pytest.raises(ModelUnsuitable, match=r"^annotation.systemPrompt: .*no system turn here"):
         check_asking(tokenizer(NO_SYSTEM), field, "Be brief.")
     check_asking(tokenizer(TEMPLATE), field, "Be brief.")
+    # It takes the user's turns alone.
+    dropping = "{% for m in messages if m.role == 'user' %}[Q] {{ m.content }} [/Q]{% endfor %}"
+    check_asking(tokenizer(dropping), field)
+    with pytest.raises(ModelUnsuitable, match=r"^annotation.systemPrompt: .* no place for it"):
+        check_asking(tokenizer(dropping), field, "Be brief.")
     # To answer, a model needs no chat: a template may make a question of the instruction.
     check_asking(tokenizer(QUESTION), field)
     with pytest.raises(ModelUnsuitable, match=f"^{field}: the model has no chat template"):
