@@ -1,10 +1,9 @@
 """Stage dpo: direct preference optimisation with LoRA against the base model."""
 
-from functools import partial
 from typing import Any
 
 from datasets import Dataset
-from palimpsest.api.task import DpoParameters
+from palimpsest.api.task import DpoParameters, EndpointInput
 from trl import DPOConfig, DPOTrainer
 
 from palimpsest_stage.alignment import preferences, rewards, tuning
@@ -19,7 +18,17 @@ from palimpsest_stage.runtime import Context
 def run(context: Context, _report: dict[str, Any]) -> None:
     """Publish the model that prefers what the pairs prefer."""
     parameters = context.parameters(DpoParameters)
-    align(context, parameters, partial(prefer, context, parameters, _ranked(context, parameters)))
+    # A model that ranks makes room for the base model; an endpoint is paid for no base model that
+    # does not suit.
+    paid = isinstance(context.task.inputs.get("reward"), EndpointInput)
+    before = None if paid else _ranked(context, parameters)
+
+    def train(model: Any, tokenizer: Any) -> Trained:
+        check_positions(model, parameters.max_length, "dpo.maxLength")
+        ranked = before or _ranked(context, parameters)
+        return prefer(context, parameters, ranked, model, tokenizer)
+
+    align(context, parameters, train)
 
 
 def _ranked(context: Context, parameters: DpoParameters) -> Ranked:
@@ -42,7 +51,6 @@ def prefer(
     context: Context, parameters: DpoParameters, ranked: Ranked, model: Any, tokenizer: Any
 ) -> Trained:
     """The adapters off, the model is its own reference."""
-    check_positions(model, parameters.max_length, "dpo.maxLength")
     suit_length(model, parameters.max_length)
     rows = [learnt(tokenizer, pair) for pair in ranked.pairs]
     # Of the others no token of an answer would be left.

@@ -23,7 +23,8 @@ from palimpsest_stage.alignment.asked import Asked
 from palimpsest_stage.alignment.preferences import Pair, rank
 from palimpsest_stage.alignment.statistics import duel
 from palimpsest_stage.alignment.verdicts import COMPARING, MARKING, agreed, comparison, mark, word
-from palimpsest_stage.errors import EndpointFailed
+from palimpsest_stage.dpo import run as prefer_by_reward
+from palimpsest_stage.errors import EndpointFailed, ModelUnsuitable
 from palimpsest_stage.parts import PARTS
 from palimpsest_stage.runtime import Context
 from unit.stage.aligned import ROWS, alignment, dpo, public_file, sft
@@ -241,6 +242,24 @@ def test_stages_ask_a_judge_and_a_ranker_and_publish_what_they_left_open(
     told = json.loads(ground.read(ranked.output, "training.json"))
     assert (told["pairs"], told["ties"], told["unscored"]) == (8, 0, 0)
     assert "ranked by tiny at an endpoint" in ground.read(ranked.output, "README.md").decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"chat_template": "{{ messages[0].content }}"}, "leaves the answer out"),
+        ({"max_length": 257}, "dpo.maxLength: sequences of 257 tokens"),
+    ],
+)
+def test_a_ranker_is_not_asked_for_a_base_model_that_does_not_suit(
+    ground: Ground, model_folder: Path, server: ChatServer, given: dict[str, Any], said: str
+) -> None:
+    rows = [row | {"answers": ["yes it is so", "is more"]} for row in ROWS[:4]]
+    parameters = dpo(reward=VERDICT, **given)
+    task = entered(ground, alignment(ground, model_folder, parameters, rows), "reward", server)
+    with pytest.raises(ModelUnsuitable, match=said):
+        prefer_by_reward(Context(task, ground.environment(task)), {})
+    assert server.seen().asked.total() == 0
 
 
 def test_a_judge_that_cannot_be_asked_is_found_before_the_training(
