@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from palimpsest.api.task import HistogramParameters, PrivateInput, canonical_json
@@ -16,6 +17,7 @@ from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.fence import Fence
 from palimpsest_stage.private.records import read_texts
 from palimpsest_stage.runtime import Context
+from palimpsest_stage.text import unless_refused
 
 HISTOGRAM = "histogram.json"
 
@@ -72,8 +74,6 @@ def count_votes(embedder: Embedder, partition: Partition, texts: Iterable[str]) 
 
 def _tokens(embedder: Embedder, texts: Iterable[str]) -> Iterable[list[int]]:
     for text in texts:
-        try:
-            ids = embedder.tokens(text)
-        except Exception:  # noqa: S112 - whatever a record holds, the run goes on
-            continue
-        yield ids
+        ids = unless_refused(partial(embedder.tokens, text))
+        if ids is not None:
+            yield ids

@@ -11,13 +11,17 @@ import pyarrow as pa
 import pytest
 import torch
 from cluster.fixtures import ObjectStore
+from palimpsest_stage.errors import Interrupted
+from palimpsest_stage.text import encode
 from pyarrow import parquet
 from unit.stage.ground import FIELD, Ended, Ground
-from unit.stage.tiny import tiny_model, tiny_tokenizer
+from unit.stage.tiny import LAYOUT, panicking, tiny_model, tiny_tokenizer
 from unit.stage.training import RECORDS, reserved
 
 # Its first byte's embedding is infinite in this file's model, so its gradient is NaN.
 POISON = "\u00e9"
+# This file's tokenizer tries more ways to match it than its engine allows, and panics.
+PANIC = "a" * 40 + "b"
 HUGE = 100_000_000
 MEGABYTE = 1 << 20
 
@@ -41,6 +45,7 @@ def bad() -> Lines:
         b'{"%s": "\xff\xfe"}' % FIELD.encode(),
         b"[" * 100_000,
         *[json.dumps({FIELD: f"{POISON} {i}"}).encode() for i in range(20)],
+        *[json.dumps({FIELD: PANIC}).encode()] * 2,
         b'{"%s": "%s"}' % (FIELD.encode(), b"x" * HUGE),
     ]
 
@@ -56,7 +61,7 @@ DATA: dict[str, Lines] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("poisoned") / "model"
-    model, tokenizer = tiny_model(tied=False), tiny_tokenizer()
+    model, tokenizer = tiny_model(tied=False), panicking(tiny_tokenizer())
     first = tokenizer(POISON)["input_ids"][0]
     with torch.no_grad():
         model.get_input_embeddings().weight[first] = torch.inf
@@ -115,10 +120,25 @@ def test_no_record_however_bad_shows_outside(
         "not UTF-8": 2,
         "lone surrogates": 1,
         "too long": 1,
-        "usable": 21,
+        "usable": 23,
     }
     # Each is in at a rate of 64/200, twice: none of twenty-one with probability 1e-7.
     assert reports["bad ones alone"]["gradients"]["not finite"] > 0
+
+
+def test_a_panic_of_the_tokenizer_is_no_example_and_costs_no_other_record_its_own() -> None:
+    tokenizer, plain = panicking(tiny_tokenizer()), tiny_tokenizer()
+    assert encode(tokenizer, LAYOUT, PANIC) == []
+    assert encode(tokenizer, LAYOUT, "is it so") == encode(plain, LAYOUT, "is it so") != []
+
+
+@pytest.mark.parametrize("ends", [Interrupted, KeyboardInterrupt, SystemExit])
+def test_what_ends_the_process_is_no_record_s_fault(ends: type[BaseException]) -> None:
+    def ended(*_: object, **__: object) -> None:
+        raise ends
+
+    with pytest.raises(ends):
+        encode(ended, LAYOUT, "is it so")
 
 
 PROGRAM = """

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from palimpsest_stage.embed import ROWS, Embedder
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.histogram import count_votes
 from palimpsest_stage.runtime import Rows, write_rows
-from unit.stage.tiny import WORDS, tiny_encoder
+from unit.stage.tiny import WORDS, encoder_tokenizer, panicking, tiny_encoder
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,16 @@ def test_one_vote_a_record_and_none_for_dummies(embedder: Embedder) -> None:
 def test_a_record_that_cannot_be_tokenised_votes_for_none(embedder: Embedder) -> None:
     partition = around(embed_all(embedder, sentences(5, 4)))
     assert sum(count_votes(embedder, partition, ["w1 w2", "\ud800", "w3"]).values()) == 2
+
+
+def test_a_record_that_the_tokenizer_panics_on_votes_for_none(
+    encoder: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    panics = copytree(encoder, tmp_path / "panics")
+    panicking(encoder_tokenizer()).save_pretrained(panics)
+    partition = around(embed_all(embedder, sentences(5, 4)))
+    votes = count_votes(Embedder(panics), partition, ["w1 w2", "a" * 40 + "b", "w3"])
+    assert votes == count_votes(embedder, partition, ["w1 w2", "w3"])
 
 
 def test_a_process_of_its_own_makes_the_same_bits_and_tells_how_far_it_is(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from palimpsest_stage.text import Layout
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertModel,
@@ -25,6 +25,14 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<u>"
     )
+
+
+def panicking(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same tokenizer, but its engine of regular expressions gives up on many a's and a b."""
+    rust = tokenizer.backend_tokenizer
+    split = pre_tokenizers.Split(Regex("^ ?(a|aa|a+)+$"), "isolated")
+    rust.pre_tokenizer = pre_tokenizers.Sequence([split, rust.pre_tokenizer])
+    return tokenizer
 
 
 def tiny_model(layers: int = 2, hidden: int = 32, tied: bool = True) -> LlamaForCausalLM:
@@ -87,18 +95,10 @@ WORDS = [f"w{i}" for i in range(60)]
 
 def tiny_encoder(folder: Path) -> Path:
     """A random BERT over WORDS."""
-    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    ).save_pretrained(folder)
+    encoder_tokenizer().save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=4 + len(WORDS),
         hidden_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -107,3 +107,14 @@ def tiny_encoder(folder: Path) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+def encoder_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word, between a first and a last."""
+    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
