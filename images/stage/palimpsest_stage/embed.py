@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from palimpsest_stage.errors import ModelUnsuitable, exhausted
 from palimpsest_stage.models import load_encoder
 from palimpsest_stage.text import bucket
 
@@ -24,6 +25,7 @@ class Embedder:
         self._model, self._tokenizer = load_encoder(folder)
         self.dimension: int = self._model.config.hidden_size
         self._longest = min(MAX_LENGTH, self._model.config.max_position_embeddings)
+        self._check()
 
     def tokens(self, text: str) -> list[int]:
         """The text's token ids, cut to the model's length."""
@@ -48,6 +50,22 @@ class Embedder:
         for length, group in waiting.items():
             if group:
                 yield [i for i, _ in group], self._embed([ids for _, ids in group], length)
+
+    def _check(self) -> None:
+        """Embed the largest batch that there can be, of no text.
+
+        What fails at the longest text must fail here, and not where a private one is met. Some
+        encoders count positions from their padding's number on, and have fewer than they say.
+        """
+        token = 1 if getattr(self._model.config, "pad_token_id", None) == 0 else 0
+        try:
+            self._embed([[token] * self._longest] * ROWS, self._longest)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            if exhausted(error):
+                raise
+            raise ModelUnsuitable(
+                f"the embedder cannot embed {ROWS} texts of {self._longest} tokens: {error}"
+            ) from error
 
     @torch.inference_mode()
     def _embed(self, rows: list[list[int]], length: int) -> Tensor:

@@ -68,3 +68,13 @@ class Diverged(StageError):  # noqa: N818 - named as the outcome is
 
 class PeerLost(StageError):  # noqa: N818 - an event, named as it is told
     """Another rank of the training is gone, silent or at odds; the attempt ends."""
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether memory or room ran out."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+    # torch raises a plain RuntimeError when the allocator fails.
+    return isinstance(error, RuntimeError) and any(
+        said in str(error) for said in ("can't allocate memory", "out of memory")
+    )

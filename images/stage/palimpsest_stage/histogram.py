@@ -74,6 +74,6 @@ def count_votes(embedder: Embedder, partition: Partition, texts: Iterable[str]) 
 
 def _tokens(embedder: Embedder, texts: Iterable[str]) -> Iterable[list[int]]:
     for text in texts:
-        ids = unless_refused(partial(embedder.tokens, text))
-        if ids is not None:
+        # Without a token there is nothing to embed.
+        if ids := unless_refused(partial(embedder.tokens, text)):
             yield ids

@@ -1,6 +1,5 @@
 """Entry point of every stage's pod: one task in, one outcome of the closed set out."""
 
-import errno
 import importlib
 import json
 import logging
@@ -47,6 +46,7 @@ from palimpsest_stage.errors import (
     ModelUnsuitable,
     NoRoom,
     PeerLost,
+    exhausted,
 )
 from palimpsest_stage.parts import forget
 from palimpsest_stage.private.custody import write_report
@@ -194,12 +194,7 @@ def classify(error: BaseException) -> Outcome:
     for kinds, outcome in _OUTCOMES:
         if isinstance(error, kinds):
             return outcome
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
-    # torch raises a plain RuntimeError when the allocator fails.
-    exhausted = isinstance(error, RuntimeError) and any(
-        said in str(error) for said in ("can't allocate memory", "out of memory")
-    )
-    return Outcome.OUT_OF_RESOURCES if full or exhausted else Outcome.INTERNAL_ERROR
+    return Outcome.OUT_OF_RESOURCES if exhausted(error) else Outcome.INTERNAL_ERROR
 
 
 _OUTCOMES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Outcome], ...] = (

@@ -9,12 +9,15 @@ import pytest
 import torch
 from embeddings import embed_all
 from numpy.typing import NDArray
+from palimpsest.api.outcomes import Outcome
 from palimpsest_stage.clustering.embedding import embed_apart
 from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.embed import ROWS, Embedder
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.histogram import count_votes
+from palimpsest_stage.main import classify
 from palimpsest_stage.runtime import Rows, write_rows
+from tokenizers import normalizers, processors
 from unit.stage.tiny import WORDS, encoder_tokenizer, panicking, tiny_encoder
 
 
@@ -91,6 +94,48 @@ def test_a_record_that_the_tokenizer_panics_on_votes_for_none(
     partition = around(embed_all(embedder, sentences(5, 4)))
     votes = count_votes(Embedder(panics), partition, ["w1 w2", "a" * 40 + "b", "w3"])
     assert votes == count_votes(embedder, partition, ["w1 w2", "w3"])
+
+
+def test_a_record_without_any_token_votes_for_none(
+    encoder: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    bare, tokenizer = copytree(encoder, tmp_path / "bare"), encoder_tokenizer()
+    rust = tokenizer.backend_tokenizer
+    rust.normalizer = normalizers.Replace("\u200b", "")
+    rust.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    tokenizer.save_pretrained(bare)
+    partition = around(embed_all(embedder, sentences(5, 4)))
+    found = Embedder(bare)
+    assert found.tokens("\u200b") == []
+    votes = count_votes(found, partition, ["w1 w2", "\u200b", "w3"])
+    assert votes == count_votes(found, partition, ["w1 w2", "w3"])
+    assert not count_votes(found, partition, ["\u200b"])
+
+
+def test_an_encoder_with_fewer_positions_than_it_says_is_refused(tmp_path: Path) -> None:
+    # RoBERTa's positions begin behind its padding's number: 64 of them hold 63 tokens.
+    with pytest.raises(ModelUnsuitable, match="the embedder cannot embed 32 texts of 64 tokens"):
+        Embedder(tiny_encoder(tmp_path / "roberta", "roberta"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DefaultCPUAllocator: can't allocate memory",
+        "CUDA out of memory",
+    ],
+)
+def test_too_little_memory_for_the_largest_batch_shows_at_once_and_as_that(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    def full(_self: Embedder, rows: list[list[int]], length: int) -> None:
+        assert (len(rows), length, {len(row) for row in rows}) == (ROWS, 64, {64})
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(Embedder, "_embed", full)
+    with pytest.raises(RuntimeError, match="memory") as caught:
+        Embedder(encoder)
+    assert classify(caught.value) == Outcome.OUT_OF_RESOURCES
 
 
 def test_a_process_of_its_own_makes_the_same_bits_and_tells_how_far_it_is(

@@ -14,10 +14,10 @@ import torch
 from palimpsest.api.generator import Lora
 from palimpsest.api.task import FileInput, HistogramParameters, Task, TrainParameters, sha256_digest
 from palimpsest.privacy.mechanisms import DiscreteGaussian
-from palimpsest_stage import train
+from palimpsest_stage import histogram, train
 from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.dp.noise import SecureGenerator
-from palimpsest_stage.errors import ChargeRefused
+from palimpsest_stage.errors import ChargeRefused, ModelUnsuitable
 from palimpsest_stage.lora import Adapters
 from palimpsest_stage.private.checkpoints import Checkpoint
 from palimpsest_stage.private.records import read_texts
@@ -277,26 +277,32 @@ def test_a_lost_checkpoint_is_not_made_up_for_by_restarts_that_are_left() -> Non
         train.check_resumable(one.parameters, None, intended_steps=4, earlier_attempts=1)
 
 
-def test_a_histogram_is_drawn_once_however_often_it_is_tried(
-    ground: Ground, tmp_path: Path
-) -> None:
-    folder = tiny_encoder(tmp_path / "encoder")
+def counting(ground: Ground, folder: Path, encoder: str = "bert") -> Task:
+    """A histogram of ninety records, reserved as the operator does."""
     drawn = torch.randn(4, 48, generator=torch.Generator().manual_seed(0))
     partition = Partition(torch.zeros(48), torch.eye(48), drawn)
-    data = partition.save(tmp_path / "partition").read_bytes()
+    data = partition.save(folder / "partition").read_bytes()
     uri = "s3://releases/inbox/centroids.safetensors"
     ground.store("root").put(uri, data)
     texts = [json.dumps({FIELD: f"{WORDS[i % 60]} w{i % 7}"}).encode() for i in range(90)]
+    model = tiny_encoder(folder / encoder, encoder)
     task = ground.task(
         HistogramParameters(records=RECORDS, noise_multiplier="2", restarts=2),
         {
-            "embedder": ground.push_model(folder, "s3://models/encoder/"),
+            "embedder": ground.push_model(model, f"s3://models/{encoder}/"),
             "private": ground.push_records([*texts, b"bad"]),
             "centroids": FileInput(store="releases", uri=uri, digest=sha256_digest(data)),
         },
         "releases",
     )
     ground.reserve(task, DiscreteGaussian(noiseMultiplier="2"), restarts=2)
+    return task
+
+
+def test_a_histogram_is_drawn_once_however_often_it_is_tried(
+    ground: Ground, tmp_path: Path
+) -> None:
+    task = counting(ground, tmp_path)
     ended = ground.run(task)
     assert (ended.code, ended.outcome) == (0, "Completed")
     assert silent(ended)
@@ -310,3 +316,12 @@ def test_a_histogram_is_drawn_once_however_often_it_is_tried(
     assert ground.run(task, attempt=2).code == 0
     assert ground.read(task.output, "histogram.json") == first
     assert kinds(ground)[2:] == ["start", "intent", "start"]
+
+
+def test_an_embedder_that_fails_at_the_longest_text_costs_nothing(
+    ground: Ground, tmp_path: Path
+) -> None:
+    task = counting(ground, tmp_path, "roberta")
+    with pytest.raises(ModelUnsuitable, match="embedder"):
+        histogram.run(Context(task, ground.environment(task)), {})
+    assert kinds(ground) == ["open", "reserve"]

@@ -6,8 +6,8 @@ import torch
 from palimpsest_stage.text import Layout
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
-    BertConfig,
-    BertModel,
+    AutoConfig,
+    AutoModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
@@ -93,19 +93,21 @@ def examples(count: int, seed: int = 0) -> list[list[int]]:
 WORDS = [f"w{i}" for i in range(60)]
 
 
-def tiny_encoder(folder: Path) -> Path:
-    """A random BERT over WORDS."""
+def tiny_encoder(folder: Path, kind: str = "bert") -> Path:
+    """A random encoder over WORDS."""
     encoder_tokenizer().save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(
+    config = AutoConfig.for_model(
+        kind,
         vocab_size=4 + len(WORDS),
         hidden_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=96,
         max_position_embeddings=64,
+        pad_token_id=0,
     )
-    BertModel(config).save_pretrained(folder)
+    AutoModel.from_config(config).save_pretrained(folder)
     return folder
 
 
