@@ -14,7 +14,7 @@ from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.dp.noise import discrete_gaussian
 from palimpsest_stage.embed import Embedder
 from palimpsest_stage.private.custody import work_prefix
-from palimpsest_stage.private.fence import Fence
+from palimpsest_stage.private.fence import Fence, check_paid
 from palimpsest_stage.private.records import read_texts
 from palimpsest_stage.runtime import Context
 from palimpsest_stage.text import unless_refused
@@ -57,6 +57,8 @@ def run(context: Context, report: dict[str, Any]) -> None:
         # second noise over the same votes.
         if not store.put_if_absent(kept, result):
             result = store.get(kept)
+    else:
+        check_paid(1, fence.intended_steps)
     path = context.folder("out") / HISTOGRAM
     path.write_bytes(result)
     context.publish({path.name: path})

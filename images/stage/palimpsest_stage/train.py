@@ -32,7 +32,7 @@ from palimpsest_stage.gradients import check_adapters, micro_batches, per_exampl
 from palimpsest_stage.models import checkpoint_blocks, load_causal, suit_length
 from palimpsest_stage.private.checkpoints import Checkpoint, Checkpoints
 from palimpsest_stage.private.custody import work_prefix
-from palimpsest_stage.private.fence import Fence
+from palimpsest_stage.private.fence import Fence, check_paid
 from palimpsest_stage.private.records import read_texts
 from palimpsest_stage.runtime import Context, write_json
 from palimpsest_stage.text import Layout, encode, layout
@@ -138,12 +138,13 @@ def check_resumable(
     intended_steps: int,
     earlier_attempts: int,
 ) -> None:
-    """Refuse to go on if blocks were executed whose checkpoint is lost, or if too few are left.
+    """Refuse a checkpoint ahead of the journal, one that lost blocks, and more than was reserved.
 
     An attempt loses its last block at most, so `intended_steps` less one block an attempt must be
     in the checkpoint. Raises ChargeRefused.
     """
     done = checkpoint.steps if checkpoint else 0
+    check_paid(done, intended_steps)
     if done < intended_steps - earlier_attempts * parameters.block_steps:
         raise ChargeRefused("blocks were executed whose checkpoint is lost; never begin again")
     worst = worst_case_steps(parameters.steps, parameters.restarts, parameters.block_steps)

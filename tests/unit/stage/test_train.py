@@ -20,6 +20,7 @@ from palimpsest_stage.dp.noise import SecureGenerator
 from palimpsest_stage.errors import ChargeRefused, ModelUnsuitable
 from palimpsest_stage.lora import Adapters
 from palimpsest_stage.private.checkpoints import Checkpoint
+from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.records import read_texts
 from palimpsest_stage.runtime import Context
 from unit.stage.ground import FIELD, Ended, Ground
@@ -255,6 +256,8 @@ main.main()
         (6, 1, 6, False),  # killed while publishing
         (6, 1, 2, True),
         (8, 2, 4, True),  # more left than was reserved
+        (2, 1, 4, True),  # ahead of the journal
+        (0, 0, 6, True),  # done, and nothing of it journaled
     ],
 )
 def test_resuming_never_begins_again_nor_exceeds_the_reservation(
@@ -316,6 +319,19 @@ def test_a_histogram_is_drawn_once_however_often_it_is_tried(
     assert ground.run(task, attempt=2).code == 0
     assert ground.read(task.output, "histogram.json") == first
     assert kinds(ground)[2:] == ["start", "intent", "start"]
+
+
+def test_a_histogram_that_the_journal_does_not_know_is_not_published(
+    ground: Ground, tmp_path: Path
+) -> None:
+    task = counting(ground, tmp_path)
+    assert task.charge is not None
+    kept = f"{work_prefix(task.charge)}{histogram.HISTOGRAM}"
+    ground.store("custodian").put(kept, b'{"noisy":[90,0,0,0]}')
+    with pytest.raises(ChargeRefused, match="result of 1 steps, but the journal intends 0"):
+        histogram.run(Context(task, ground.environment(task)), {})
+    assert not list(ground.store("root").list(task.output.uri))
+    assert kinds(ground) == ["open", "reserve", "start"]
 
 
 def test_an_embedder_that_fails_at_the_longest_text_costs_nothing(

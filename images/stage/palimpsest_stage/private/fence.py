@@ -5,7 +5,7 @@ from palimpsest.ledger import Charge, Journal
 from palimpsest.privacy.mechanisms import Mechanism
 from palimpsest.storage import S3Store
 
-from palimpsest_stage.errors import InvalidTask
+from palimpsest_stage.errors import ChargeRefused, InvalidTask
 
 
 class Fence:
@@ -22,9 +22,24 @@ class Fence:
         reserved = (charge.mechanism, charge.restarts, charge.block_steps)
         if reserved != (mechanism, restarts, block_steps):
             raise InvalidTask("the journal reserved another mechanism than the task would run")
-        self.intended_steps, self.earlier_attempts = charge.intended_steps, charge.attempts
-        return self._journal.start(self._id, self._attempt)
+        # Up to its start, and not after it, an earlier attempt may have gone on.
+        charge = self._journal.start(self._id, self._attempt)
+        self.intended_steps, self.earlier_attempts = charge.intended_steps, charge.attempts - 1
+        return charge
 
     def intent(self, block: int, steps: int) -> None:
         """Append the intent to execute a block; call it before."""
         self._journal.intent(self._id, self._attempt, block, steps)
+
+
+def check_paid(done: int, intended_steps: int) -> None:
+    """Refuse steps that custody keeps the result of and the journal has no intent for.
+
+    Raises ChargeRefused.
+    """
+    if done > intended_steps:
+        raise ChargeRefused(
+            f"custody keeps the result of {done} steps, but the journal intends {intended_steps}: "
+            "what it does not name is not paid for. See with `palimpsest verify` whether it was "
+            "cut; to run and pay anew, create the resource under another name"
+        )
