@@ -201,7 +201,8 @@ def _detail(shown: Shown, width: int | None) -> RenderableType:
 def _plot(account: Account, width: int | None) -> list[str]:
     levels: list[Level] = []
     for each in account.history:
-        # Writers' clocks differ, and an entry's time is nobody's proof: it never runs back here.
+        # Writers' clocks differ, a private stage tells the hour alone, and an entry's time is
+        # nobody's proof: it never runs back here.
         at = max(_seconds(each.time), levels[-1].at if levels else 0.0)
         levels.append(Level(at, each.committed, each.reserved))
     columns = width or min(shutil.get_terminal_size((80, 24)).columns, 120)
@@ -209,7 +210,7 @@ def _plot(account: Account, width: int | None) -> list[str]:
     return step_plot(
         levels,
         account.history[0].time[:16],
-        account.history[-1].time[:16],
+        max(account.history, key=lambda each: _seconds(each.time)).time[:16],
         columns,
         ascii_only=not encoding.startswith("utf"),
     )

@@ -1,6 +1,7 @@
 """`palimpsest budget` on what was saved: who spent what, what is left, what would fit."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,21 @@ from palimpsest.api.budget import PrivacyBudget
 from palimpsest.audit.journal import replay
 from palimpsest.audit.spending import of_journal, of_status
 from palimpsest.cli.main import commands
+from palimpsest.ledger import Journal
 from palimpsest.privacy.calibration import calibrate_noise
 from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
-from unit.audit.ground import PLACE, budget, built, replayed, resource
+from unit.audit.ground import (
+    PLACE,
+    MemoryStore,
+    budget,
+    built,
+    folder,
+    opened,
+    replayed,
+    resource,
+)
 from unit.cli.ground import Saved, save
+from unit.ledger.folder_store import URI, subject, task, training
 
 
 @pytest.fixture
@@ -39,6 +51,16 @@ def test_the_table_says_who_spent_what_and_what_is_left(saved: Saved) -> None:
     assert row.split()[-2:] == ["Committed", share]
     assert "Would still fit: a training of epsilon " in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "│" in line) <= 60
+
+
+def test_the_plot_ends_at_the_latest_time_whatever_the_last_entry_tells(tmp_path: Path) -> None:
+    store = MemoryStore()
+    charge = opened(store).reserve(subject(), task(), training())
+    Journal(store, URI, lambda: datetime(2025, 12, 31, 23, tzinfo=UTC)).start(charge.id, 1)
+    for name, data in folder(store).items():
+        (tmp_path / name).write_bytes(data)
+    drawn = show(f"--journal={tmp_path}", "--width=60").stdout
+    assert drawn.split()[-2:] == ["2026-01-01T00:01", "2026-01-01T00:02"]
 
 
 def test_for_machines(saved: Saved) -> None:

@@ -1,5 +1,6 @@
 """The journal as a private stage writes it."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,19 @@ def test_what_an_earlier_attempt_intends_up_to_the_start_is_counted(
     second = Fence(store, charge, 2)
     second.start(MECHANISM, restarts=1, block_steps=2)
     assert (second.intended_steps, second.earlier_attempts) == (4, 1)
+
+
+def test_the_journal_tells_no_finer_time_of_a_private_stage_than_the_hour(
+    ground: Ground, charge: ChargeRef
+) -> None:
+    fence = Fence(ground.store("custodian"), charge, 1)
+    before = datetime.now(UTC)
+    fence.start(MECHANISM, restarts=1, block_steps=2)
+    fence.intent(0, 2)
+    for entry in ground.entries()[2:]:
+        assert entry["kind"] in ("start", "intent")
+        assert entry["time"].endswith(":00:00.000000Z")
+        assert before - datetime.fromisoformat(entry["time"]) < timedelta(hours=1)
+    # The hour lies before the reservation, and the journal is as good as it was.
+    settled = ground.journal().commit(charge.id, "disrupted")
+    assert settled.cost == settled.intended_cost > 0

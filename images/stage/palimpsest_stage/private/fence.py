@@ -1,5 +1,7 @@
 """The journal as a private stage uses it: no record is read but behind an accepted start."""
 
+from datetime import UTC, datetime
+
 from palimpsest.api.task import ChargeRef
 from palimpsest.ledger import Charge, Journal
 from palimpsest.privacy.mechanisms import Mechanism
@@ -12,7 +14,7 @@ class Fence:
     """One attempt's way through the journal. Every refusal is a LedgerError."""
 
     def __init__(self, store: S3Store, charge: ChargeRef, attempt: int) -> None:
-        self._journal = Journal(store, charge.journal)
+        self._journal = Journal(store, charge.journal, _hour)
         self._id, self._attempt = charge.id, attempt
         self.intended_steps = self.earlier_attempts = 0
 
@@ -30,6 +32,14 @@ class Fence:
     def intent(self, block: int, steps: int) -> None:
         """Append the intent to execute a block; call it before."""
         self._journal.intent(self._id, self._attempt, block, steps)
+
+
+def _hour() -> datetime:
+    """The hour that has begun: how long a step takes may depend on records, so no entry tells it.
+
+    It may lie before the operator's own entries, whose order is that of their numbers.
+    """
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def check_paid(done: int, intended_steps: int) -> None:
