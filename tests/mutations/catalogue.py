@@ -205,7 +205,7 @@ MUTATIONS = (
     ),
     Mutation(
         "answers that were kept are asked for again",
-        f"{STAGE}/annotate.py",
+        f"{STAGE}/answers/gathering.py",
         "    recall(parts, answered)\n",
         "",
         "tests/unit/stage/test_endpoint.py::test_after_a_kill_what_was_kept_is_not_asked_again",
