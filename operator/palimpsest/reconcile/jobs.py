@@ -42,6 +42,9 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "palimpsest"}
 USER = 65532
 # The kubelet's words when it evicts a pod for more files than its own limits allow.
 _OVERFULL = re.compile(r"exceeds the (total )?limit|exceeded its local ephemeral storage limit")
+# What a container that its node forgot is said to have ended by: containerd's word after a reboot,
+# and the kubelet's own.
+_LOST = ("Unknown", "ContainerStatusUnknown")
 # The kubelet renews a token at 80% of its life.
 TOKEN_SECONDS = 3600
 
@@ -392,7 +395,7 @@ def parse_outcome(terminated: Mapping[str, Any]) -> Outcome | None:
     try:
         return Outcome(json.loads(terminated.get("message") or "")["outcome"])
     except (ValueError, TypeError, KeyError):
-        return None
+        return Outcome.INTERRUPTED if terminated.get("reason") in _LOST else None
 
 
 def parse_shortage(terminated: Mapping[str, Any]) -> Shortage | None:

@@ -167,6 +167,16 @@ def test_a_condition_that_is_not_true_is_no_condition() -> None:
         ({"message": '{"outcome": "SomethingElse"}'}, None),
         ({"message": "[1]"}, None),
         ({"reason": "OOMKilled", "message": ""}, Outcome.OUT_OF_RESOURCES),
+        # Its node came back from a reboot, without the container.
+        ({"reason": "Unknown", "exitCode": 255}, Outcome.INTERRUPTED),
+        ({"reason": "ContainerStatusUnknown", "exitCode": 137}, Outcome.INTERRUPTED),
+        # What the program said before counts.
+        (
+            {"reason": "Unknown", "exitCode": 255, "message": '{"outcome": "Diverged"}'},
+            Outcome.DIVERGED,
+        ),
+        # That is the program's own end.
+        ({"reason": "Error", "exitCode": 255}, None),
         ({}, None),
     ],
 )
