@@ -55,6 +55,8 @@ from palimpsest_stage.runtime import Context
 # The stages that may ask an endpoint.
 ASKING = ("annotate", "sft", "dpo", "rlhf")
 TERMINATION_LOG = "/dev/termination-log"
+# More than the parent of several processes waits for them, less than the pod's 30 of grace.
+LEAVE_SECONDS = 20
 
 log = logging.getLogger("palimpsest.stage")
 
@@ -114,8 +116,8 @@ def attempt(task: Task, environment: Mapping[str, str], join: Callable[[], Group
         outcome, lost = classify(error), isinstance(error, PeerLost)
         shortage = error.shortage if isinstance(error, ModelTooLarge | NoRoom) else None
         report["error"] = traceback.format_exc()
-    # It has ended: to ask it to would only cut the report short.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # It has ended: to ask it to must not cut the report short, only bound it.
+    signal.signal(signal.SIGTERM, lambda *_: _leave_in_time(outcome))
     # The custodian is told more.
     try:
         if context and task.charge:
@@ -217,9 +219,24 @@ def _is_private(task: Task) -> bool:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    _leave_in_time(Outcome.INTERRUPTED)
+    raise Interrupted
+
+
+def _leave_in_time(outcome: Outcome) -> None:
+    """End so at the latest before the pod is killed, which would be charged in full.
+
+    What is left to do asks the store, which may hang: uploads that are under way, the report.
+    """
     # A second signal must not cut the report short.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Interrupted
+    signal.signal(signal.SIGALRM, lambda *_: _leave(outcome))
+    signal.alarm(LEAVE_SECONDS)
+
+
+def _leave(outcome: Outcome) -> None:
+    _say(outcome, None, sys.stderr.fileno(), os.environ)
+    os._exit(EXIT_CODES[outcome])
 
 
 def _silence() -> None:

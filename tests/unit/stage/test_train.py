@@ -6,11 +6,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from faults.proxy import Call, Exchange, Proxy
 from palimpsest.api.generator import Lora
 from palimpsest.api.task import FileInput, HistogramParameters, Task, TrainParameters, sha256_digest
 from palimpsest.privacy.mechanisms import DiscreteGaussian
@@ -124,6 +126,34 @@ def test_sigterm_interrupts_and_can_be_tried_again(ground: Ground, model_folder:
     ended = running.wait()
     assert (ended.code, ended.outcome) == (75, "Interrupted")
     assert silent(ended)
+
+
+# 20 seconds of it are the patience that is tested.
+@pytest.mark.full
+def test_sigterm_interrupts_before_the_pod_is_killed_though_the_store_hangs(
+    ground: Ground, model_folder: Path
+) -> None:
+    frozen: list[Call] = []
+
+    async def hang(exchange: Exchange) -> None:
+        frozen.append(exchange.call)
+        await exchange.abandoned()
+
+    with Proxy(ground.endpoint) as proxy:
+        task = training(replace(ground, endpoint=proxy.endpoint), model_folder, **SLOW)
+        running = ground.start(task)
+        wait_for_intents(ground, 1)
+        proxy.watch(lambda _: hang)
+        deadline = time.monotonic() + 120
+        while not frozen:
+            assert time.monotonic() < deadline, "the stage asked nothing more"
+            time.sleep(0.01)
+        asked = time.monotonic()
+        running.process.terminate()
+        ended = running.wait()
+    # Of 30 seconds of grace.
+    assert time.monotonic() - asked < 25
+    assert (ended.code, ended.outcome) == (75, "Interrupted")
 
 
 def test_parameters_that_were_not_reserved_are_refused_before_the_start(
