@@ -1,6 +1,9 @@
 """What the operator remembers of a journal must stay in it; else nothing is reserved."""
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -182,6 +185,39 @@ def test_a_store_that_does_not_answer_is_no_finding_and_no_licence(
     moody.mood = None
     cut(store, 2)
     assert finding(operator, budget()) == "JournalShorterThanRemembered"
+
+
+class HangingStore(FolderStore):
+    """Answers about the journals of `stuck` only when `go` is set."""
+
+    stuck = "s3://private/.palimpsest/stuck/"
+    asked = threading.Event()
+    go = threading.Event()
+
+    def get(self, uri: str) -> bytes:
+        if uri.startswith(self.stuck):
+            self.asked.set()
+            self.go.wait(20)
+        return super().get(uri)
+
+
+def test_a_store_that_hangs_holds_no_other_journal_up(
+    store: FolderStore, spent: LedgerState
+) -> None:
+    hanging = HangingStore(store.folder)
+    operator = reader(hanging)
+    other = budget(uri="s3://private/stuck/")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(operator.state, other)
+        try:
+            assert hanging.asked.wait(10)
+            began = time.monotonic()
+            assert pool.submit(sound, operator, budget()).result(5) == spent
+            pool.submit(operator.execute, budget(), reserve(7)).result(5)
+            assert time.monotonic() - began < 1
+            assert not waiting.done()
+        finally:
+            hanging.go.set()
 
 
 @pytest.mark.parametrize("uri", ["s3://private/", "s3://private/x/../chat/", "s3://private/./a/"])

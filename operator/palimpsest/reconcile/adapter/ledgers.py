@@ -68,8 +68,10 @@ class Ledgers:
         self._remembered: dict[tuple[str, str], Head] = {}
         # What receipts named that the journal did not hold.
         self._witnessed: dict[tuple[str, str], Head] = {}
-        # A Journal is a snapshot with a position: threads of the work queue take turns.
-        self._turn = threading.RLock()
+        # A Journal is a snapshot with a position: threads of the work queue take turns at each. Not
+        # at all of them, or a store that hangs would stop the budgets of the others.
+        self._turns: dict[tuple[str, str], threading.Lock] = {}
+        self._making = threading.Lock()
 
     def state(self, budget: PrivacyBudget) -> LedgerState | LedgerTrouble:
         """The journal as it is now, if it holds all that the status and we remember of it."""
@@ -79,7 +81,7 @@ class Ledgers:
         except ValueError as error:
             return LedgerTrouble("UriInvalid", str(error))
         try:
-            with self._turn:
+            with self._turn((dataset.storage.endpoint, uri)):
                 state = self._read(budget).state
             if not state.is_open:
                 return self._nested(dataset.storage.endpoint, uri) or state
@@ -95,19 +97,24 @@ class Ledgers:
 
     def witness(self, budget: PrivacyBudget, head: Head) -> None:
         """Trust the journal only once it holds the entry that a signed receipt names."""
-        dataset = budget.spec.dataset
-        with self._turn:
-            self._witnessed[dataset.storage.endpoint, canonical_prefix(dataset.uri)] = head
+        key = _key(budget)
+        with self._turn(key):
+            self._witnessed[key] = head
 
     def execute(self, budget: PrivacyBudget, action: LedgerAction) -> LedgerState:
         """Append what the action says; the journal with it.
 
         Raises LedgerError (Denied: does not fit) or StoreError.
         """
-        with self._turn, budgets.operation(type(action).__name__.lower(), Denied):
+        with self._turn(_key(budget)), budgets.operation(type(action).__name__.lower(), Denied):
             journal = self._read(budget)
             self._append(journal, budget, action)
             return journal.state
+
+    def _turn(self, key: tuple[str, str]) -> threading.Lock:
+        """Held by whoever reads or writes the journal."""
+        with self._making:
+            return self._turns.setdefault(key, threading.Lock())
 
     def _append(self, journal: Journal, budget: PrivacyBudget, action: LedgerAction) -> None:
         match action:
@@ -136,8 +143,7 @@ class Ledgers:
 
     def _read(self, budget: PrivacyBudget) -> Journal:
         """The journal, read to its end and held against memory. Raises UnsoundError, StoreError."""
-        dataset = budget.spec.dataset
-        key = dataset.storage.endpoint, canonical_prefix(dataset.uri)
+        key = _key(budget)
         journal = self._newest(key)
         head = budget.status.head if budget.status else None
         if head is not None:
@@ -179,6 +185,12 @@ class Ledgers:
         except LedgerError as error:
             return LedgerTrouble("UriNested", str(error))
         return None
+
+
+def _key(budget: PrivacyBudget) -> tuple[str, str]:
+    """What a journal is known by: its store, and the data's prefix however it is spelt."""
+    dataset = budget.spec.dataset
+    return dataset.storage.endpoint, canonical_prefix(dataset.uri)
 
 
 def _check(journal: Journal, anchor: Head, shorter: Unsound, where: str) -> None:
