@@ -157,8 +157,11 @@ def private_stage(
     if latest.state == "Active":
         step = stages.running(stage.plan, latest, stages.Progress(_so_far(stage, view)), status)
         if latest.unserved:
-            return replace(step, children=(CreateService(latest.unserved),))
-        return step
+            step = replace(step, children=(CreateService(latest.unserved),))
+        if view.attempts >= latest.attempt:
+            # It reads records, whatever its pods look like.
+            return step
+        return stages.replaced(step, latest, stage.create(latest.attempt).manifest, stage.suspend)
     return _ended(stage, view, latest, status)
 
 

@@ -38,6 +38,7 @@ LABEL_NAME = f"{GROUP}/name"
 LABEL_STAGE = f"{GROUP}/stage"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_COMPUTE = f"{GROUP}/compute"
+ANNOTATION_ASKED = f"{GROUP}/asked"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "palimpsest"}
 USER = 65532
 # The kubelet's words when it evicts a pod for more files than its own limits allow.
@@ -150,10 +151,22 @@ def manifest(
                 "blockOwnerDeletion": True,
             }
         ]
-    made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    made: dict[str, Any] = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": spec,
+    }
     if isinstance(compute, TrainingCompute):
         made = peers.joined(made, compute)
-    return queueing.queued(made, _hosting(compute, custodian).queue_name)
+    made = queueing.queued(made, _hosting(compute, custodian).queue_name)
+    made["metadata"]["annotations"][ANNOTATION_ASKED] = sha256_digest(canonical_json(made))
+    return made
+
+
+def asked(made: Mapping[str, Any]) -> str:
+    """The digest of all that a manifest asks for."""
+    return str(made["metadata"]["annotations"][ANNOTATION_ASKED])
 
 
 def _hosting(compute: PrivateCompute, custodian: Custodian | None) -> Compute | CustodyCompute:
@@ -310,7 +323,7 @@ def observe_job(
     `trouble` is what its Events say, `unserved` the Service that it needs and that is not there.
     """
     metadata, status = job["metadata"], job.get("status", {})
-    marks = metadata.get("labels", {})
+    marks, notes = metadata.get("labels", {}), metadata.get("annotations") or {}
     states = {
         condition["type"]: condition
         for condition in status.get("conditions") or []
@@ -340,10 +353,13 @@ def observe_job(
         ended=ended,
         ended_at=datetime.fromisoformat(ended) if ended else None,
         pods=pods,
-        compute=(metadata.get("annotations") or {}).get(ANNOTATION_COMPUTE, ""),
+        compute=notes.get(ANNOTATION_COMPUTE, ""),
         queue=marks.get(queueing.QUEUE_LABEL, ""),
         trouble=trouble,
         unserved=unserved,
+        asked=notes.get(ANNOTATION_ASKED, ""),
+        ran=any(status.get(count) for count in ("ready", "succeeded", "failed"))
+        or any(pod.phase != "Pending" or pod.outcome for pod in pods),
     )
 
 

@@ -54,7 +54,8 @@ class Job:
 
     `compute` is the digest of what its pods were given, `queue` the Kueue queue that it waits in,
     `trouble` why its pods cannot be made. `unserved` is the Service that its pods lack to find one
-    another, as a manifest.
+    another, as a manifest. `asked` is the digest of the manifest that it was made by, `ran`
+    whether any of its pods began.
     """
 
     namespace: str
@@ -73,6 +74,8 @@ class Job:
     queue: str = ""
     trouble: tuple[str, str] | None = None
     unserved: Mapping[str, Any] | None = None
+    asked: str = ""
+    ran: bool = False
 
     @property
     def outcome(self) -> Outcome | None:

@@ -16,7 +16,7 @@ from . import jobs
 from .conditions import Verdict
 from .observed import Job, Meta, Objects, Settings, StoreTrouble
 from .plan import ChildAction, CreateJob, DeleteJob, LedgerAction, Relay, SignReceipt
-from .policies import attempts, queueing
+from .policies import attempts, queueing, replacement
 from .tasks import StagePlan
 
 POLL_SECONDS = 5.0
@@ -272,6 +272,13 @@ def running(
     return Step(status, Verdict("Reconciling", reason, message))
 
 
+def replaced(step: Step, job: Job, manifest: Mapping[str, Any], suspend: bool) -> Step:
+    """With an end of the Job, if it cannot start and another or none is asked for by now."""
+    if not replacement.due(job, jobs.asked(manifest), suspend):
+        return step
+    return replace(step, children=(DeleteJob(job.namespace, job.name),))
+
+
 def creating(plan: StagePlan, manifest: ChildAction, charge: ChargeStatus | None = None) -> Step:
     """A stage whose Job is being created in this pass."""
     message = f"The {plan.stage} stage's Job is being created."
@@ -326,4 +333,6 @@ def public_stage(
             Verdict("Reconciling", "ArtifactMissing", "The artifact is missing; made again."),
             children=(DeleteJob(job.namespace, job.name),),
         )
-    return running(plan, job, progress(plan, objects))
+    manifest = jobs.manifest(meta, plan.task, plan.digest, compute, settings, None, 1)
+    step = running(plan, job, progress(plan, objects))
+    return replaced(step, job, manifest, suspend)

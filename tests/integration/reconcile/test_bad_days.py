@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from integration.reconcile.harness import World, task_of
+from integration.reconcile.kube import pods_in
 from palimpsest.api.outcomes import Outcome
 
 
@@ -32,6 +33,32 @@ def test_a_quota_is_named_and_the_stage_begins_when_it_is_raised(world: World) -
     world.apply({**quota, "spec": {"hard": {"pods": "9"}}})
     world.job(world.custody, "train")
     world.until("begins", lambda: world.summary("pgen", "questions") != "QuotaExceeded")
+
+
+def test_a_job_that_no_node_takes_gives_way_to_one_that_asks_for_less(world: World) -> None:
+    world.apply(world.privacy_budget())
+    generator = world.private_generator()
+    generator["spec"]["compute"] = {"resources": {"requests": {"memory": "900Gi"}}}
+    world.apply(generator)
+    first = world.job(world.custody, "train")
+    reserved = world.journal().refresh().reserved
+    assert reserved > 0
+    # No scheduler runs here: this is what it says.
+    (pod,) = world.until("a pod", lambda: world.pods(first))
+    told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}
+    status = f"{pods_in(world.custody, pod['metadata']['name'])}/status"
+    world.kube.patch(status, {"status": {"conditions": [told]}})
+    world.until("said", lambda: world.summary("pgen", "questions") == "Unschedulable")
+    generator["spec"]["compute"] = {"resources": {"requests": {"memory": "1Gi"}}}
+    world.apply(generator)
+
+    def smaller() -> bool:
+        (uid,) = [job["metadata"]["uid"] for job in world.jobs(world.custody)] or [""]
+        return uid not in ("", first["metadata"]["uid"])
+
+    world.until("a smaller Job", smaller)
+    state = world.journal().refresh()
+    assert (state.reserved, state.committed) == (reserved, 0)
 
 
 def test_a_refused_job_is_a_condition_and_is_tried_again(world: World) -> None:
