@@ -2,8 +2,10 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from kubernetes.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
 from kubernetes.client.exceptions import ApiException
@@ -13,7 +15,7 @@ from palimpsest.telemetry import workers
 
 log = logging.getLogger(__name__)
 
-DURATION = timedelta(seconds=15)
+DURATION = 15.0
 RENEW_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 NAME = "palimpsest-operator"
@@ -21,6 +23,15 @@ NAME = "palimpsest-operator"
 TIMEOUT = 3.0
 # The API server says no, or says nothing.
 UNANSWERED = (ApiException, HTTPError)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A Lease as another holds it, and since when by our clock it says so."""
+
+    holder: str | None
+    renewed: datetime | None
+    since: float
 
 
 class Lease:
@@ -31,7 +42,9 @@ class Lease:
         self._namespace = namespace
         self._identity = identity
         self._stop = threading.Event()
-        self._renewed = datetime.now(UTC)
+        # By our own clock, which nobody sets: another node's may differ, and a node's jump.
+        self._renewed = time.monotonic()
+        self._seen = _Seen(None, None, 0.0)
         workers.lead(NAME, False)
 
     def acquire(self) -> None:
@@ -62,7 +75,7 @@ class Lease:
                     # Once more: a conflict may be the echo of our own write, its answer lost.
                     held = self._try() or self._try()
                 except UNANSWERED:
-                    held = datetime.now(UTC) - self._renewed < DURATION
+                    held = time.monotonic() - self._renewed < DURATION
                 if not held:
                     log.error("lease lost", extra={"lease": NAME})
                     workers.lead(NAME, False)
@@ -87,7 +100,7 @@ class Lease:
         now = datetime.now(UTC)
         spec = V1LeaseSpec(
             holder_identity=self._identity,
-            lease_duration_seconds=int(DURATION.total_seconds()),
+            lease_duration_seconds=int(DURATION),
             acquire_time=now,
             renew_time=now,
         )
@@ -103,16 +116,18 @@ class Lease:
                 )
             )
         held = lease.spec
-        if (
-            held.holder_identity not in (None, "", self._identity)
-            and held.renew_time is not None
-            and now - held.renew_time < DURATION
-        ):
+        if held.holder_identity not in (None, "", self._identity) and self._renews(held):
             return False
         if held.holder_identity == self._identity:
             spec.acquire_time = held.acquire_time
         lease.spec = spec
         return self._write(lambda: self._replace(lease))
+
+    def _renews(self, held: V1LeaseSpec) -> bool:
+        """Whether its holder may still hold it: not unchanged for as long as a Lease lasts."""
+        if (held.holder_identity, held.renew_time) != (self._seen.holder, self._seen.renewed):
+            self._seen = _Seen(held.holder_identity, held.renew_time, time.monotonic())
+        return time.monotonic() - self._seen.since < DURATION
 
     def _read(self) -> V1Lease:
         return self._api.read_namespaced_lease(NAME, self._namespace, _request_timeout=TIMEOUT)
@@ -127,5 +142,5 @@ class Lease:
             if error.status == 409:
                 return False
             raise
-        self._renewed = datetime.now(UTC)
+        self._renewed = time.monotonic()
         return True
