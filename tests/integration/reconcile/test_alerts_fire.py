@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -176,19 +176,32 @@ def to_api(chosen: Callable[[Call], bool], fault: Fault) -> Rule:
     return lambda call: fault if chosen(call) else apiserver.passed
 
 
-def held_by_another(world: World) -> Json:
-    """The Lease as a replica leaves it whose clock is an hour ahead."""
-    later = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": "palimpsest-operator", "namespace": world.tenant},
-        "spec": {
-            "holderIdentity": "operator-with-a-fast-clock",
-            "leaseDurationSeconds": 15,
-            "renewTime": later,
-        },
-    }
+def held_by_another(world: World) -> None:
+    """The Lease as another replica keeps it."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": "another", "leaseDurationSeconds": 15, "renewTime": now}
+    place = {"name": "palimpsest-operator", "namespace": world.tenant}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": place}
+    world.apply(lease | {"spec": spec})
+
+
+@contextmanager
+def elsewhere(world: World) -> Iterator[None]:
+    """Another leads, and renews its Lease, while the block lasts."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(3):
+            held_by_another(world)
+
+    held_by_another(world)
+    keeping = threading.Thread(target=keep)
+    keeping.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeping.join()
 
 
 def test_programs_that_are_gone_or_wait(site: Site) -> None:
@@ -200,8 +213,7 @@ def test_programs_that_are_gone_or_wait(site: Site) -> None:
     world.kill()
     site.held.close()
     site.fires(*absent)
-    world.apply(held_by_another(world))
-    with restarted(site) as again:
+    with elsewhere(world), restarted(site) as again:
         again.fires(waiting)
 
 
