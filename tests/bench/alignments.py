@@ -20,7 +20,10 @@ from palimpsest.api.task import (
     RewardParameters,
     RlhfParameters,
     SftParameters,
+    Task,
 )
+from palimpsest_stage.alignment.tuning import seed_of
+from palimpsest_stage.runtime import Context
 from unit.stage.aligned import public_file
 from unit.stage.ground import Ground
 
@@ -129,17 +132,23 @@ def _prepare(method: str, held: ExitStack) -> Pair:
         inputs["preferences"] = public_file(ground, examples)
     runs = _Runs()
 
-    def stage() -> str:
+    def asked(number: int) -> Task:
         # A place of its own each time: what is published is not made again.
-        name = f"run {len(runs.ours)}"
-        parameters = METHODS[method].model_copy(update={"guarantee": name})
-        ended = ground.run(ground.task(parameters, inputs, "outputs"))
+        parameters = METHODS[method].model_copy(update={"guarantee": f"run {number}"})
+        return ground.task(parameters, inputs, "outputs")
+
+    def stage() -> str:
+        ended = ground.run(asked(len(runs.ours)))
         assert ended.outcome == "Completed", ended.said
         return ended.said
 
     def script() -> str:
         command = [sys.executable, "-m", "bench.plain_trl", method]
-        given = [str(parts.smollm2().folder), str(plain), str(work / f"plain-{len(runs.plain)}")]
+        number = len(runs.plain)
+        task = asked(number)
+        # The prompts that a step takes, and how long answers are, follow from it.
+        seed = seed_of(Context(task, ground.environment(task)))
+        given = [str(parts.smollm2().folder), str(plain), str(work / f"plain-{number}"), str(seed)]
         return subprocess.run(command + given, check=True, capture_output=True, text=True).stdout
 
     def readings() -> Sequence[Reading]:
@@ -162,8 +171,8 @@ def _benchmark(method: str) -> Benchmark:
         "lower",
         f"stage {method}, from its start to the published model: {WHAT[method]}, SmolLM2-135M, "
         "LoRA rank 8, bfloat16",
-        "a plain TRL script with the same settings, the model on its disk (goal: at most 1.2 "
-        "times as long)",
+        "a plain TRL script with the same settings and seed, the model on its disk (goal: at most "
+        "1.2 times as long)",
         1 / WHOLE,
         prepare,
     )

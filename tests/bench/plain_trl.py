@@ -1,4 +1,4 @@
-"""python -m bench.plain_trl METHOD MODEL DATA OUT: the script that one would write with TRL alone.
+"""python -m bench.plain_trl METHOD MODEL DATA OUT SEED: a script of TRL alone.
 
 Prints the seconds that its training took.
 """
@@ -30,7 +30,6 @@ COMMON: dict[str, Any] = {
     "gradient_checkpointing": False,
     "bf16": False,
     "use_cpu": True,
-    "seed": 1,
     "logging_steps": 1,
     "save_total_limit": 1,
     "report_to": [],
@@ -48,10 +47,12 @@ def informative(prompts: list[Any], completions: list[Any], **_more: Any) -> lis
     ]
 
 
-def trainer(method: str, model: Any, tokenizer: Any, rows: list[dict[str, str]], out: str) -> Any:
+def trainer(
+    method: str, model: Any, tokenizer: Any, rows: list[dict[str, str]], out: str, seed: int
+) -> Any:
     """The settings are those of bench.alignments."""
     asked = [[{"role": "user", "content": row["instruction"]}] for row in rows]
-    common = {**COMMON, "output_dir": out}
+    common = {**COMMON, "output_dir": out, "seed": seed}
     own: tuple[Any, Any, list[dict[str, Any]], dict[str, Any]]
     if method == "sft":
         data = [
@@ -113,12 +114,12 @@ def _told(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def main(method: str, folder: str, data: str, out: str) -> None:
+def main(method: str, folder: str, data: str, out: str, seed: str) -> None:
     """Train, merge, save."""
     rows = [json.loads(line) for line in Path(data).read_text().splitlines()]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    training = trainer(method, model, tokenizer, rows, out)
+    training = trainer(method, model, tokenizer, rows, out, int(seed))
     began = time.perf_counter()
     training.train()
     seconds = time.perf_counter() - began

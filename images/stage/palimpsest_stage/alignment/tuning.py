@@ -92,7 +92,7 @@ def arguments(context: Context, parameters: TuningParameters) -> dict[str, Any]:
         # Adapters are float32 above a bfloat16 model; only float32 weights are worth casting.
         "bf16": cuda and parameters.lora_rank is None,
         "use_cpu": not cuda,
-        "seed": context.seed(context.task.parameters.stage) % 2**31,
+        "seed": seed_of(context),
         "logging_steps": 1,
         # What is no number must be seen, not averaged away.
         "logging_nan_inf_filter": False,
@@ -102,6 +102,11 @@ def arguments(context: Context, parameters: TuningParameters) -> dict[str, Any]:
         "report_to": [],
         "disable_tqdm": True,
     }
+
+
+def seed_of(context: Context) -> int:
+    """Of a training: of the order of its data, and of what a policy samples."""
+    return context.seed(context.task.parameters.stage) % 2**31
 
 
 def settings(parameters: AlignParameters) -> dict[str, str]:
