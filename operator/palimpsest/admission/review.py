@@ -307,26 +307,26 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
 
 def _answered(spec: SyntheticDatasetSpec, namespace: str, cluster: Cluster) -> None:
     """People's answers have come; nothing else of an update matters here."""
-    generator = cluster.generator(namespace, spec.generator_ref.name)
-    budget = cluster.budget(generator.budget_ref.name) if generator else None
-    if budget is not None:
-        _public(budget, files_of_dataset(spec))
+    _public(_budget_of(spec, namespace, cluster), files_of_dataset(spec))
 
 
 def _alignment(spec: AlignmentRunSpec, namespace: str, cluster: Cluster) -> list[str]:
     dataset = cluster.dataset(namespace, spec.dataset_ref.name)
     if dataset is None:
         return [_held("spec.datasetRef.name", "SyntheticDataset", spec.dataset_ref.name)]
-    generator = cluster.generator(namespace, dataset.generator_ref.name)
-    budget = cluster.budget(generator.budget_ref.name) if generator else None
-    if budget is None:
-        return []
-    _public(budget, files_of_run(spec))
+    _public(_budget_of(dataset, namespace, cluster), files_of_run(spec))
     return []
 
 
-def _public(budget: Budget, files: Mapping[str, str]) -> None:
-    _refuse(Refusal.FILE_IS_PRIVATE, private_file_refusal(budget.spec, budget.name, files))
+def _budget_of(spec: SyntheticDatasetSpec, namespace: str, cluster: Cluster) -> Budget | None:
+    """That which a data set's generator charges, as far as both are known."""
+    generator = cluster.generator(namespace, spec.generator_ref.name)
+    return cluster.budget(generator.budget_ref.name) if generator else None
+
+
+def _public(budget: Budget | None, files: Mapping[str, str]) -> None:
+    if budget is not None:
+        _refuse(Refusal.FILE_IS_PRIVATE, private_file_refusal(budget.spec, budget.name, files))
 
 
 def _open_key(field: str, endpoint: ChatEndpoint | None) -> list[str]:

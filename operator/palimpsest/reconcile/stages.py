@@ -318,10 +318,10 @@ def public_stage(
         return store_trouble(plan.stage, found.trouble)
     if found.complete:
         return succeeded(plan, job, found.artifacts)
+    manifest = jobs.manifest(meta, plan.task, plan.digest, compute, settings, None, 1)
     if job is None:
         if suspend:
             return waiting(plan.stage, "Suspended", "spec.suspend is true.", requeue=None)
-        manifest = jobs.manifest(meta, plan.task, plan.digest, compute, settings, None, 1)
         return creating(plan, CreateJob(manifest))
     if job.state == "Failed":
         at = attempts.retry_at(job, jobs.compute_digest(compute, None))
@@ -333,6 +333,5 @@ def public_stage(
             Verdict("Reconciling", "ArtifactMissing", "The artifact is missing; made again."),
             children=(DeleteJob(job.namespace, job.name),),
         )
-    manifest = jobs.manifest(meta, plan.task, plan.digest, compute, settings, None, 1)
     step = running(plan, job, progress(plan, objects))
     return replaced(step, job, manifest, suspend)

@@ -236,27 +236,25 @@ class Controller:
         seen: Observation,
         acted: bool,
     ) -> float | None:
-        status, refused = plan.status, False
+        status, refusals = plan.status, list[tuple[str, str]]()
         for relay in plan.relays:
             with act("relay") as made:
                 trouble = self._stores.relay(relay)
                 made.done = trouble is None
             acted = True
-            if trouble and status is not None:
-                refused = True
-                told = trouble.reason, trouble.message
-                status = conditions.refused(status, *told, datetime.now(UTC))
+            if trouble:
+                refusals.append((trouble.reason, trouble.message))
         for child in plan.children:
-            denied = self._child(meta, child)
-            if denied and status is not None:
-                refused = True
-                status = conditions.refused(status, *denied, datetime.now(UTC))
+            if denied := self._child(meta, child):
+                refusals.append(denied)
         if status is not None:
+            for reason, message in refusals:
+                status = conditions.refused(status, reason, message, datetime.now(UTC))
             self._cluster.write_status(meta.kind, current, status)
             # Afterwards: what is woken reads it.
             self._announce(meta, current, status)
         self._measure(meta, current, status, seen)
-        if refused:
+        if refusals and status is not None:
             return REFUSED_SECONDS
         for receipt in plan.receipts:
             # After the status: the accountants take their time, and it says what goes on.
