@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.fixtures import ObjectStore
+from faults.behaviour import dying, once
+from faults.proxy import Proxy
 from palimpsest.api.manifest import File, Manifest
 from palimpsest.api.task import (
     SCRATCH_VARIABLE,
@@ -243,6 +246,20 @@ class Ground:
 
     def run(self, task: Task, attempt: int = 1, more: dict[str, str] | None = None) -> Ended:
         return self.start(task, attempt, more=more).wait()
+
+    def killed_after(self, task: Task, write: str) -> None:
+        """Run the stage until the store has the first object whose path holds `write`."""
+        with Proxy(self.endpoint) as proxy:
+            stores = {
+                name: access.model_copy(update={"endpoint": proxy.endpoint})
+                for name, access in task.stores.items()
+            }
+            running = self.start(task.model_copy(update={"stores": stores}))
+            # Set long before the process has loaded its libraries.
+            deadly = dying(running.process.kill, "after")
+            proxy.watch(once(lambda call: call.writes and write in call.path, deadly))
+            ended = running.wait()
+        assert ended.code == -signal.SIGKILL, ended.said
 
     def reports(self) -> list[dict[str, Any]]:
         """What the attempts told the custodian."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +54,9 @@ def test_a_killed_pod_is_followed_by_one_that_answers_what_is_missing(
 ) -> None:
     count = 2 * PART + 100
     task = answering(ground, model_folder, count, max_new_tokens=2, batch_size=256)
-    store = ground.store("root")
-    first = ground.start(task)
-    deadline = time.monotonic() + 300
-    while not any(store.list(f"{task.output.uri}{PARTS}")):
-        assert time.monotonic() < deadline, "no part was kept"
-        time.sleep(0.1)
-    first.process.send_signal(signal.SIGKILL)
-    first.process.wait()
-    assert len(kept(ground, task)) < 3
+    ground.killed_after(task, PARTS)
     # What an attempt kept is what the next one publishes: a mark in it shows.
-    place = kept(ground, task)[0]
+    (place,) = kept(ground, task)
     marked = json.loads(ground.store("root").get(place))
     next(each for each in marked["answers"] if each["row"] == 0)["text"] = "of the first attempt"
     ground.store("root").put(place, json.dumps(marked).encode())

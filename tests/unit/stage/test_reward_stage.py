@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -101,12 +99,8 @@ def test_a_pod_that_follows_a_killed_one_ends_with_the_same_bits(
     output = undisturbed.output.model_copy(update={"uri": other})
     undisturbed = undisturbed.model_copy(update={"output": output})
     store, kept = ground.store("root"), f"{task.output.uri}{CHECKPOINTS}"
-    beside, first = ground.start(undisturbed), ground.start(task)
-    while not any(uri.endswith("/checkpoint.json") for uri in store.list(kept)):
-        assert first.process.poll() is None, first.wait().said
-        time.sleep(0.02)
-    first.process.send_signal(signal.SIGKILL)
-    first.process.wait()
+    beside = ground.start(undisturbed)
+    ground.killed_after(task, "/checkpoint.json")
     assert not store.exists(f"{task.output.uri}manifest.json")
     second = ground.run(task, attempt=2)
     assert second.outcome == "Completed", second.said

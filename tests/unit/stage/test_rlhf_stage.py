@@ -2,8 +2,6 @@
 
 import json
 import math
-import signal
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +16,6 @@ from palimpsest_stage.alignment.rewards import BuiltInReward
 from palimpsest_stage.alignment.tuning import Bound, Watch
 from palimpsest_stage.errors import DatasetUnsuitable, Diverged, Interrupted
 from palimpsest_stage.models import load_causal
-from palimpsest_stage.parts import CHECKPOINTS
 from palimpsest_stage.rlhf import reinforce, run
 from palimpsest_stage.runtime import Context
 from unit.stage.aligned import ROWS, TEMPLATE, alignment, rlhf
@@ -106,15 +103,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     output = task.output.model_copy(update={"uri": f"{task.output.uri}undisturbed/"})
     undisturbed = task.model_copy(update={"output": output})
     beside = ground.start(undisturbed)
-    first = ground.start(task)
-    deadline = time.monotonic() + 400
-    store, place = ground.store("root"), f"{task.output.uri}{CHECKPOINTS}"
-    while not any(uri.endswith("checkpoint.json") for uri in store.list(place)):
-        assert time.monotonic() < deadline, "no checkpoint was kept"
-        assert first.process.poll() is None, first.wait().said
-        time.sleep(0.01)
-    first.process.send_signal(signal.SIGKILL)
-    assert first.wait().code == -signal.SIGKILL
+    ground.killed_after(task, "/checkpoint.json")
     assert beside.wait().outcome == "Completed"
     second = ground.run(task, attempt=2)
     assert second.outcome == "Completed", second.said

@@ -2,10 +2,8 @@
 
 import json
 import pickle
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +47,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     task = alignment(ground, model_folder, sft(**LONG, lora_rank=lora_rank))
     undisturbed = elsewhere(task, "undisturbed")
     beside = ground.start(undisturbed)
-    first = ground.start(task)
-    deadline = time.monotonic() + 400
-    while not any(uri.endswith("checkpoint.json") for uri in kept(ground, task)):
-        assert time.monotonic() < deadline, "no checkpoint was kept"
-        assert first.process.poll() is None, first.wait().said
-        time.sleep(0.01)
-    first.process.send_signal(signal.SIGKILL)
-    assert first.wait().code == -signal.SIGKILL
+    ground.killed_after(task, "/checkpoint.json")
     assert kept(ground, task)
     assert beside.wait().outcome == "Completed"
 
