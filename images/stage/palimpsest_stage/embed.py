@@ -24,7 +24,8 @@ class Embedder:
         """Raises ModelUnsuitable."""
         self._model, self._tokenizer = load_encoder(folder)
         self.dimension: int = self._model.config.hidden_size
-        self._longest = min(MAX_LENGTH, self._model.config.max_position_embeddings)
+        stated = getattr(self._model.config, "max_position_embeddings", None)
+        self._longest = min(MAX_LENGTH, stated or MAX_LENGTH)
         self._check()
 
     def tokens(self, text: str) -> list[int]:
@@ -41,7 +42,8 @@ class Embedder:
         """
         waiting: dict[int, list[tuple[int, list[int]]]] = {}
         for index, ids in enumerate(texts):
-            length = bucket(len(ids), self._longest)
+            # A text of no token is a dummy.
+            length = bucket(max(1, len(ids)), self._longest)
             group = waiting.setdefault(length, [])
             group.append((index, ids))
             if len(group) == ROWS:

@@ -16,7 +16,7 @@ from palimpsest.api.task import SampleParameters
 from palimpsest_stage import lora
 from palimpsest_stage.decode import decode, nucleus
 from palimpsest_stage.errors import InputMismatch, ModelUnsuitable
-from palimpsest_stage.models import load_causal
+from palimpsest_stage.models import check_positions, load_causal
 from palimpsest_stage.parts import Parts, part_sizes
 from palimpsest_stage.runtime import Context, write_json, write_rows
 from palimpsest_stage.text import layout
@@ -47,12 +47,14 @@ def run(context: Context, _report: dict[str, Any]) -> None:
     parameters = context.parameters(SampleParameters)
     base, generator = context.model("base"), context.artifact("generator")
     try:
-        prompt = json.loads((generator / GENERATOR).read_text())["prompt"]
-    except (OSError, ValueError, KeyError) as error:
+        trained = json.loads((generator / GENERATOR).read_text())
+        prompt, longest = str(trained["prompt"]), int(trained["maxLength"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputMismatch("generator: generator.json cannot be read") from error
     model, tokenizer = load_causal(base, "bfloat16")
     lora.merge(model, generator)
-    shape = layout(tokenizer, prompt, model.config.max_position_embeddings)
+    shape = layout(tokenizer, prompt, longest)
+    check_positions(model, len(shape.start) + parameters.max_length, "sampling.maxLength")
     ends = {shape.end, *stop_tokens(tokenizer, parameters.stop_tokens)}
     wanted = share(parameters.count, parameters.shards, context.shard)
     drawn, parts = Drawn(), Parts(context)

@@ -29,7 +29,7 @@ from palimpsest_stage.dp.optimizer import optimizer_step, rate_share
 from palimpsest_stage.dp.sgd import clipped_sum, noisy_mean, unusable
 from palimpsest_stage.errors import ChargeRefused, InvalidTask
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
-from palimpsest_stage.models import checkpoint_blocks, load_causal, suit_length
+from palimpsest_stage.models import check_positions, checkpoint_blocks, load_causal, suit_length
 from palimpsest_stage.private.checkpoints import Checkpoint, Checkpoints
 from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.fence import Fence, check_paid
@@ -249,6 +249,7 @@ class Trainer:
 def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, Any]:
     """All that can fail on public ground, before the charge is touched."""
     model, tokenizer = load_causal(context.model("base"), parameters.precision)
+    check_positions(model, parameters.max_length, "training.maxLength")
     suit_length(model, parameters.max_length)
     try:
         shape = layout(tokenizer, parameters.prompt, parameters.max_length)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi, VersionApi
+from kubernetes.client import ApiClient, Configuration, CoreV1Api, CustomObjectsApi, VersionApi
 from kubernetes.client.exceptions import ApiException
 
 from palimpsest.api import GROUP, VERSION
@@ -13,14 +13,18 @@ from palimpsest.api.generator import PrivateGenerator, PrivateGeneratorSpec
 
 from .fit import Budget
 
-# Well below the webhook's own timeout of five seconds.
+# An attempt and one more, for a kept connection that the server has closed, end before the
+# webhook's own timeout of five seconds: who waits is told what failed.
 TIMEOUT_SECONDS = 2
+RETRIES = 1
 
 
 class ApiCluster:
-    """Look-ups by a client; they raise ApiException or urllib3's errors."""
+    """Look-ups by a client of its own; they raise ApiException or urllib3's errors."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, configuration: Configuration) -> None:
+        configuration.retries = RETRIES
+        client = ApiClient(configuration)
         self._objects = CustomObjectsApi(client)
         self._core = CoreV1Api(client)
         self._version = VersionApi(client)

@@ -25,7 +25,7 @@ def admission(
 ) -> None:
     """Serve the validating admission webhook until stopped."""
     # Not needed by the offline commands, and slow to import.
-    from kubernetes.client import ApiClient  # noqa: PLC0415
+    from kubernetes.client import Configuration  # noqa: PLC0415
     from kubernetes.config import ConfigException, load_config  # noqa: PLC0415
 
     from palimpsest.admission.cluster import ApiCluster  # noqa: PLC0415
@@ -37,6 +37,6 @@ def admission(
         traces.configure("admission")
         load_config()
         options = Options(certificates, port, probes_port, metrics_port, host)
-        asyncio.run(serve(options, ApiCluster(ApiClient())))
+        asyncio.run(serve(options, ApiCluster(Configuration.get_default_copy())))
     except (ValueError, OSError, ConfigException) as error:
         raise click.ClickException(str(error)) from error

@@ -1,5 +1,6 @@
 """Embeddings: bit-identical whatever the company, and the votes they cast."""
 
+import json
 import multiprocessing
 from pathlib import Path
 from shutil import copytree
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from palimpsest.api.outcomes import Outcome
 from palimpsest_stage.clustering.embedding import embed_apart
 from palimpsest_stage.clustering.partition import Partition
-from palimpsest_stage.embed import ROWS, Embedder
+from palimpsest_stage.embed import MAX_LENGTH, ROWS, Embedder
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.histogram import count_votes
 from palimpsest_stage.main import classify
@@ -110,6 +111,20 @@ def test_a_record_without_any_token_votes_for_none(
     votes = count_votes(found, partition, ["w1 w2", "\u200b", "w3"])
     assert votes == count_votes(found, partition, ["w1 w2", "w3"])
     assert not count_votes(found, partition, ["\u200b"])
+    # One of the pool must have an embedding all the same.
+    ((indices, rows),) = found.batches([[], found.tokens("w1")])
+    assert indices == [0, 1]
+    assert torch.isfinite(rows).all()
+
+
+def test_an_encoder_that_states_no_positions_embeds_texts_of_the_usual_length(
+    tmp_path: Path,
+) -> None:
+    folder = tiny_encoder(tmp_path / "bloom", "bloom")
+    config = json.loads((folder / "config.json").read_text())
+    del config["max_position_embeddings"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert len(Embedder(folder).tokens("w1 " * 200)) == MAX_LENGTH
 
 
 def test_an_encoder_with_fewer_positions_than_it_says_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from palimpsest.api.generator import Lora
 from palimpsest.api.task import ArtifactInput, ModelInput, Output, SampleParameters, Task
 from palimpsest_stage import lora
-from palimpsest_stage.errors import ModelUnsuitable
+from palimpsest_stage.errors import InputMismatch, ModelUnsuitable
 from palimpsest_stage.parts import PART, PARTS, part_sizes
-from palimpsest_stage.sample import REDRAWS, Drawn, draw, share, stop_tokens
+from palimpsest_stage.runtime import Context
+from palimpsest_stage.sample import REDRAWS, Drawn, draw, run, share, stop_tokens
 from unit.stage.ground import Ground
 from unit.stage.tiny import tiny_model, tiny_tokenizer
 
@@ -130,3 +131,22 @@ def test_a_part_that_cannot_be_read_is_drawn_again(
     ground.store("root").put(f"{first_shard(task).uri}{PARTS}000000.json", b'{"texts": [')
     assert ground.run(task).code == 0
     assert len(rows(ground, task)) == 100
+
+
+def test_what_does_not_fit_the_models_positions_is_refused(
+    ground: Ground, model_folder: Path, generator_files: dict[str, bytes]
+) -> None:
+    task = sampling(ground, model_folder, generator_files, count=1)
+    asked = task.parameters.model_copy(update={"max_length": 255})
+    context = Context(task.model_copy(update={"parameters": asked}), ground.environment(task))
+    with pytest.raises(ModelUnsuitable, match=r"^sampling\.maxLength: sequences of 257 tokens"):
+        run(context, {})
+
+
+def test_a_generator_that_is_damaged_is_told(
+    ground: Ground, model_folder: Path, generator_files: dict[str, bytes]
+) -> None:
+    damaged = generator_files | {"generator.json": b'["Q:"]'}
+    task = sampling(ground, model_folder, damaged, count=1)
+    with pytest.raises(InputMismatch, match=r"^generator: generator\.json cannot be read"):
+        run(Context(task, ground.environment(task)), {})

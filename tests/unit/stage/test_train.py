@@ -371,3 +371,13 @@ def test_an_embedder_that_fails_at_the_longest_text_costs_nothing(
     with pytest.raises(ModelUnsuitable, match="embedder"):
         histogram.run(Context(task, ground.environment(task)), {})
     assert kinds(ground) == ["open", "reserve"]
+
+
+def test_records_longer_than_the_model_has_positions_cost_nothing(
+    ground: Ground, model_folder: Path
+) -> None:
+    task = training(ground, model_folder, max_length=264)
+    said = r"^training\.maxLength: sequences of 264 tokens are longer than the 256 positions"
+    with pytest.raises(ModelUnsuitable, match=said):
+        train.run(Context(task, ground.environment(task)), {})
+    assert kinds(ground) == ["open", "reserve"]
