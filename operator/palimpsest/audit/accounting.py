@@ -9,7 +9,7 @@ from palimpsest.audit.reference import Answer, Epsilons, Question
 from palimpsest.ledger.state import LedgerState
 from palimpsest.privacy.accountant import epsilon_rdp
 from palimpsest.privacy.gate import UNITS_PER_NAT
-from palimpsest.privacy.mechanisms import Mechanism, PoissonSubsampledGaussian
+from palimpsest.privacy.mechanisms import Mechanism, one_step
 from palimpsest.receipts.spending import committed
 
 # Costs are exact and rounded up to a unit. The other side is a float sum about 1 that carries an
@@ -36,7 +36,7 @@ class Spending:
 
 def steps_of(replayed: Replay) -> list[Mechanism]:
     """One step of every mechanism that the journal prices, each once."""
-    return list(dict.fromkeys(_one(each.mechanism) for each in replayed.priced))
+    return list(dict.fromkeys(one_step(each.mechanism) for each in replayed.priced))
 
 
 def standing(state: LedgerState) -> list[Mechanism]:
@@ -69,7 +69,7 @@ def judge_costs(replayed: Replay, answer: Answer, place: str) -> list[Finding]:
             f"{each.steps} steps",
         )
         for each in replayed.priced
-        if not _right(each, truth := nats[_one(each.mechanism)] * each.steps)
+        if not _right(each, truth := nats[one_step(each.mechanism)] * each.steps)
     ]
 
 
@@ -127,9 +127,3 @@ def _right(priced: Priced, truth: float) -> bool:
     expected = truth * UNITS_PER_NAT
     tolerance = expected * _COST_TOLERANCE + slack
     return abs(priced.cost - expected) <= tolerance
-
-
-def _one(mechanism: Mechanism) -> Mechanism:
-    if isinstance(mechanism, PoissonSubsampledGaussian):
-        return mechanism.model_copy(update={"steps": 1})
-    return mechanism

@@ -14,8 +14,7 @@ from palimpsest.ledger.entries import Entry, Intent, Reserve, digest, parse
 from palimpsest.ledger.errors import LedgerError
 from palimpsest.ledger.nesting import MARK
 from palimpsest.ledger.state import Head, LedgerState
-from palimpsest.privacy.gate import worst_steps
-from palimpsest.privacy.mechanisms import Mechanism
+from palimpsest.privacy.mechanisms import Mechanism, worst_steps
 from palimpsest.storage.probe import PROBE
 
 _ENTRY = re.compile(r"([0-9]{12})\.json", re.ASCII)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from palimpsest.privacy.mechanisms import Mechanism, PoissonSubsampledGaussian
+from palimpsest.privacy.mechanisms import Mechanism, PoissonSubsampledGaussian, counted
 from palimpsest.privacy.pld_worker import epsilon as epsilon_pld
 
 _MECHANISMS = TypeAdapter(list[Mechanism])
@@ -69,9 +69,8 @@ def _epsilon_rdp(mechanisms: list[Mechanism], order: int, delta: float) -> float
         return 0.0
     orders = sorted({float(order), *rdp.RdpAccountant().orders})
     accountant = rdp.RdpAccountant(orders)
-    for mechanism in mechanisms:
-        steps = mechanism.steps if isinstance(mechanism, PoissonSubsampledGaussian) else 1
-        accountant.compose(_event(mechanism, steps))
+    for step, count in counted(mechanisms).items():
+        accountant.compose(_event(step, count))
     return float(accountant.get_epsilon(delta))
 
 

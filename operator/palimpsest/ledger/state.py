@@ -26,11 +26,12 @@ from palimpsest.ledger.entries import (
 )
 from palimpsest.ledger.errors import Denied, JournalTampered, LedgerError
 from palimpsest.ledger.identity import charge_id
-from palimpsest.privacy.gate import cost_of_steps, renyi_cost, rho, worst_steps
+from palimpsest.privacy.gate import cost_of_steps, renyi_cost, rho
 from palimpsest.privacy.mechanisms import (
     DiscreteGaussian,
     Mechanism,
     PoissonSubsampledGaussian,
+    worst_steps,
 )
 from palimpsest.storage import canonical_prefix
 

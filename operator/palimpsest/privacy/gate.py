@@ -13,7 +13,12 @@ from decimal import Overflow as DecimalOverflow
 from functools import lru_cache
 from math import comb
 
-from palimpsest.privacy.mechanisms import DiscreteGaussian, Mechanism, PoissonSubsampledGaussian
+from palimpsest.privacy.mechanisms import (
+    DiscreteGaussian,
+    Mechanism,
+    PoissonSubsampledGaussian,
+    worst_steps,
+)
 
 UNITS_PER_NAT = 10**15
 MIN_ORDER = 2
@@ -112,15 +117,6 @@ def cost_of_steps(mechanism: Mechanism, steps: int, order: int) -> int:
 def renyi_cost(mechanism: Mechanism, order: int) -> int:
     """Units that the whole mechanism costs at `order`, never below the truth."""
     return cost_of_steps(mechanism, worst_steps(mechanism), order)
-
-
-def worst_steps(mechanism: Mechanism) -> int:
-    """Steps that a reservation must cover.
-
-    A training's mechanism names its worst case already. A histogram is one step however often it
-    restarts: the first noisy counts kept in custody are the only ones that can be published.
-    """
-    return mechanism.steps if isinstance(mechanism, PoissonSubsampledGaussian) else 1
 
 
 def total_cost(mechanisms: Iterable[Mechanism], order: int) -> int:

@@ -4,6 +4,8 @@ Neighbours differ by one record, added or removed.
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
@@ -68,6 +70,30 @@ Mechanism = Annotated[
     PoissonSubsampledGaussian | DiscreteGaussian,
     Field(discriminator="kind"),
 ]
+
+
+def worst_steps(mechanism: Mechanism) -> int:
+    """Steps that a reservation must cover.
+
+    A training's mechanism names its worst case already. A histogram is one step however often it
+    restarts: the first noisy counts kept in custody are the only ones that can be published.
+    """
+    return mechanism.steps if isinstance(mechanism, PoissonSubsampledGaussian) else 1
+
+
+def one_step(mechanism: Mechanism) -> Mechanism:
+    """The mechanism of a single one of its steps."""
+    if isinstance(mechanism, PoissonSubsampledGaussian):
+        return mechanism.model_copy(update={"steps": 1})
+    return mechanism
+
+
+def counted(mechanisms: Iterable[Mechanism]) -> Counter[Mechanism]:
+    """How many there are of each single step, in order of appearance; they compose to the same."""
+    steps: Counter[Mechanism] = Counter()
+    for mechanism in mechanisms:
+        steps[one_step(mechanism)] += worst_steps(mechanism)
+    return steps
 
 
 def parse_decimal(name: str, text: str) -> Decimal:

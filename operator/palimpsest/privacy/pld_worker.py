@@ -10,22 +10,24 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from palimpsest.privacy.mechanisms import DiscreteGaussian, Mechanism
+from palimpsest.privacy.mechanisms import DiscreteGaussian, Mechanism, counted
 
 
 def epsilon(mechanisms: list[Mechanism], delta: float) -> float:
     """Epsilon at `delta` of the composed privacy loss distributions, add/remove neighbours."""
     from dp_accounting.pld import privacy_loss_distribution as pld  # noqa: PLC0415
 
-    def distribution(mechanism: Mechanism) -> Any:
-        sigma = float(mechanism.noise)
-        if isinstance(mechanism, DiscreteGaussian):
+    def distribution(step: Mechanism) -> Any:
+        sigma = float(step.noise)
+        if isinstance(step, DiscreteGaussian):
             return pld.from_discrete_gaussian_mechanism(sigma)
-        return pld.from_gaussian_mechanism(sigma, sampling_prob=mechanism.rate).self_compose(
-            mechanism.steps
-        )
+        return pld.from_gaussian_mechanism(sigma, sampling_prob=step.rate)
 
-    composed = reduce(lambda a, b: a.compose(b), map(distribution, mechanisms))
+    # Of equal steps one distribution, composed with itself: a receipt's check asks of hundreds.
+    composed = reduce(
+        lambda a, b: a.compose(b),
+        (distribution(step).self_compose(count) for step, count in counted(mechanisms).items()),
+    )
     return float(composed.get_epsilon_for_delta(delta))
 
 

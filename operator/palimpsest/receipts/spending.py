@@ -5,7 +5,13 @@ from decimal import ROUND_CEILING, Decimal
 
 from palimpsest.ledger.state import Charge, LedgerState
 from palimpsest.privacy.accountant import AccountantError, epsilon_pld, epsilon_rdp
-from palimpsest.privacy.mechanisms import MAX_STEPS, Mechanism, PoissonSubsampledGaussian
+from palimpsest.privacy.mechanisms import (
+    MAX_STEPS,
+    Mechanism,
+    PoissonSubsampledGaussian,
+    one_step,
+    worst_steps,
+)
 from palimpsest.receipts.statement import Spent
 
 STEP = Decimal("0.0001")
@@ -43,7 +49,7 @@ def committed(ledger: LedgerState) -> list[Mechanism]:
         if not ran:
             continue
         if isinstance(charge.mechanism, PoissonSubsampledGaussian):
-            steps[charge.mechanism.model_copy(update={"steps": 1})] += ran
+            steps[one_step(charge.mechanism)] += ran
         else:
             single.append(charge.mechanism)
     together: list[Mechanism] = []
@@ -57,8 +63,7 @@ def committed(ledger: LedgerState) -> list[Mechanism]:
 def _steps(charge: Charge) -> int:
     if charge.basis != "full":
         return charge.intended_steps
-    mechanism = charge.mechanism
-    return mechanism.steps if isinstance(mechanism, PoissonSubsampledGaussian) else 1
+    return worst_steps(charge.mechanism)
 
 
 def _up(epsilon: float) -> str:

@@ -5,6 +5,7 @@ import random
 
 import dp_accounting
 import pytest
+from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.rdp import RdpAccountant
 from palimpsest.privacy.accountant import (
     ORDERS,
@@ -13,7 +14,7 @@ from palimpsest.privacy.accountant import (
     epsilon_rdp,
     one_step,
 )
-from palimpsest.privacy.mechanisms import DiscreteGaussian, PoissonSubsampledGaussian
+from palimpsest.privacy.mechanisms import DiscreteGaussian, Mechanism, PoissonSubsampledGaussian
 from scipy import integrate, stats  # type: ignore[import-untyped]
 
 HISTOGRAM = DiscreteGaussian(noiseMultiplier="10")
@@ -77,6 +78,17 @@ def test_published_renyi_figures(noise: str, alone: float, with_histogram: float
 
 def test_published_pld_figure() -> None:
     assert epsilon_pld([training("1.12254"), HISTOGRAM], 5e-7) == pytest.approx(2.897, abs=0.001)
+
+
+def test_equal_mechanisms_compose_as_one_by_one() -> None:
+    loss = privacy_loss_distribution
+    histogram = loss.from_discrete_gaussian_mechanism(10)
+    steps = loss.from_gaussian_mechanism(1.12254, sampling_prob=4096 / 180_000).self_compose(440)
+    one_by_one = steps.compose(histogram).compose(steps).compose(histogram).compose(histogram)
+    trained = training("1.12254")
+    mechanisms: list[Mechanism] = [trained, HISTOGRAM, trained, HISTOGRAM, HISTOGRAM]
+    expected = one_by_one.get_epsilon_for_delta(5e-7)
+    assert epsilon_pld(mechanisms, 5e-7) == pytest.approx(expected, rel=1e-4)
 
 
 def test_no_noise_to_speak_of_is_refused_before_it_takes_the_memory() -> None:

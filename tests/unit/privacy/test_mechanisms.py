@@ -1,7 +1,7 @@
 """What a mechanism may say."""
 
 import pytest
-from palimpsest.privacy.mechanisms import Mechanism, parse_decimal
+from palimpsest.privacy.mechanisms import Mechanism, counted, parse_decimal
 from pydantic import TypeAdapter, ValidationError
 
 BAD_NUMBERS = [
@@ -39,6 +39,16 @@ def parse(raw: object) -> Mechanism:
 def test_a_training_and_a_histogram_parse() -> None:
     assert parse(TRAINING).noiseMultiplier == "1.5"
     assert parse({"kind": "discrete-gaussian", "noiseMultiplier": "10", "sensitivity": 1})
+
+
+def test_steps_of_equal_rate_and_noise_are_counted_together() -> None:
+    histogram = {"kind": "discrete-gaussian", "noiseMultiplier": "10"}
+    noisier = TRAINING | {"noiseMultiplier": "1.50"}
+    made = [parse(each) for each in (TRAINING, histogram, TRAINING | {"steps": 4}, noisier)]
+    steps = counted([*made, made[1]])
+    single = [parse(each | {"steps": 1}) for each in (TRAINING, noisier)]
+    assert steps == {single[0]: 7, made[1]: 2, single[1]: 3}
+    assert counted([]) == {}
 
 
 @pytest.mark.parametrize("number", [*BAD_NUMBERS, "0", "0.05", "100001", 1, 1.5, None, True])
