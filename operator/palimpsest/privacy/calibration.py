@@ -18,9 +18,12 @@ from palimpsest.privacy.mechanisms import (
 from palimpsest.privacy.noise import LEAST, least_noise
 
 MIN_EPSILON = Decimal("0.3")
-# dp-accounting's alternating series overstates fractional orders a little, and leaves out those at
-# which it does not converge. Aimed this much below the target, its figure stays at or below it too
-# (for epsilon up to 6 and rates up to 1/4; beyond, an order that it left out can be the best).
+# dp-accounting's alternating series overstates fractional orders a little, the more so the larger
+# epsilon and the rate are, and leaves out those at which it does not converge. Aimed this much
+# below the target, its figure stays at or below it too for epsilon up to 5 and rates up to 1/5;
+# beyond, it may come out some 0.1% higher, or more where an order that it left out is the best.
+# Noise is computed from the spec whenever it is reconciled, and a charge's identity from the noise:
+# another aim in a later version would have finished trainings run, and paid for, once more.
 AIM = Decimal("0.999")
 DEFAULT_STEPS = 440
 DEFAULT_BATCH = 4096
