@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest.api.task import PRIVATE_STAGES
+
 from demo import watch
 from demo.console import DemoError, clock, say
 from demo.denial import Denial
 from demo.ground import Ground
 from demo.install import CUSTODY
 from demo.kubectl import Tools
-
-PRIVATE_STAGES = {"train", "histogram"}
 
 
 def from_cluster(tools: Tools, resources: list[dict[str, Any]], refused: Denial) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from palimpsest.api.outcomes import EXIT_CODES, MESSAGES, Outcome
 from palimpsest.api.shortage import Shortage
 from palimpsest.api.task import (
+    PRIVATE_STAGES,
     SCRATCH,
     TASK_VARIABLE,
     ChargeRef,
@@ -171,9 +172,11 @@ def parse_task(text: str) -> Task:
     except ValidationError as error:
         raise InvalidTask(f"{TASK_VARIABLE}: {error}") from error
     private = [one for one in task.inputs.values() if isinstance(one, PrivateInput)]
-    expected = task.parameters.stage in ("train", "histogram")
+    expected = task.parameters.stage in PRIVATE_STAGES
     if expected != bool(private) or expected != (task.charge is not None):
-        raise InvalidTask("private input and charge belong to train and histogram, and to no other")
+        raise InvalidTask(
+            f"private input and charge belong to {' and '.join(PRIVATE_STAGES)}, and to no other"
+        )
     elsewhere = [
         one for one in task.inputs.values() if isinstance(one, HubModelInput | ClaimModelInput)
     ]

@@ -34,6 +34,8 @@ HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - a key's name
 ENDPOINT_KEY = "API_KEY"
 # Bytes that the scratch volume may hold before the kubelet evicts the pod.
 SCRATCH_VARIABLE = "PALIMPSEST_SCRATCH_BYTES"
+# The stages that read private records: in the custodian's namespace, with a charge, without a word.
+PRIVATE_STAGES = ("train", "histogram")
 
 
 class MountedKeys(ApiModel):

@@ -11,12 +11,13 @@ import click
 from palimpsest.api import GROUP
 from palimpsest.api.budget import PrivacyBudget
 from palimpsest.api.crd import RESOURCES
+from palimpsest.api.task import PRIVATE_STAGES
 
 from . import completing, options
 from .connection import Connection, Json
 from .errors import CouldNotCheckError, NotThereError, missing
 from .kinds import Wanted, wanted
-from .standing import INDEX_LABEL, PRIVATE_STAGES
+from .standing import INDEX_LABEL
 from .tables import clean
 
 _STARTING = 1.0

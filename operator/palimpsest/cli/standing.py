@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from palimpsest.api.task import PRIVATE_STAGES
+
 State = Literal["Ready", "Reconciling", "Stalled", "Terminating", "Deleted"]
 
-# Stages that read private records, in the custodian's namespace.
-PRIVATE_STAGES = ("train", "histogram")
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
 # The attempt at the end of a private stage's Job.

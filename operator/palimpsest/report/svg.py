@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
+from palimpsest.api.task import PRIVATE_STAGES
+
 WIDTH = 640
 
 
@@ -35,7 +37,7 @@ def _figure(width: float, height: float, body: Sequence[str], title: str) -> str
     )
 
 
-_PRIVATE = ("records", "train", "histogram")
+_PRIVATE = ("records", *PRIVATE_STAGES)
 _ORDER = ("records", "train", "sample", "cluster", "histogram", "select", "annotate", "card")
 _ALIGNED = ("sft", "dpo", "rlhf")
 _TITLES = {"records": "private records"}

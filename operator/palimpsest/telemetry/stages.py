@@ -5,12 +5,12 @@ that it reads anyway: a stage's pod may be gone before anybody scrapes it.
 import math
 
 from palimpsest.api.outcomes import Outcome
+from palimpsest.api.task import PRIVATE_STAGES
 
 from .catalogue import STAGES, counter, histogram, start_at_zero
 
 # What `stages.why` says of a Job that failed.
 REASONS = (*(outcome.value for outcome in Outcome), "Disrupted", "StageFailed")
-PRIVATE = ("train", "histogram")
 _OUTCOMES = ("Succeeded", "Failed")
 _HOUR, _DAY = 3600.0, 86400.0
 BOUNDS = (60.0, 300.0, 900.0, _HOUR, 4 * _HOUR, 12 * _HOUR, _DAY, 3 * _DAY)
@@ -60,7 +60,7 @@ def failed(stage: str, reason: str, seconds: float | None) -> None:
 
 def coarse(stage: str, seconds: float) -> float:
     """What may be said of how long it took."""
-    if stage not in PRIVATE:
+    if stage not in PRIVATE_STAGES:
         return seconds
     bound = next((bound for bound in BOUNDS if seconds <= bound), None)
     return bound or math.ceil(seconds / BOUNDS[-1]) * BOUNDS[-1]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from palimpsest.api import GROUP
 from palimpsest.api.common import ChargeStatus
+from palimpsest.api.task import PRIVATE_STAGES
 from palimpsest.ledger.state import LedgerState
 from palimpsest.reconcile.observed import BudgetView, Job, Meta
 from palimpsest.reconcile.plan import FINALIZER, Commit, DeleteJob, LedgerAction, Plan, Release
@@ -31,7 +32,7 @@ def settle(meta: Meta, budget: BudgetView | None, all_jobs: tuple[Job, ...], clu
     committed as completed before. Without a budget there is no journal to settle with; what it
     holds stays held there.
     """
-    mine = [job for job in all_jobs if job.stage in ("train", "histogram")]
+    mine = [job for job in all_jobs if job.stage in PRIVATE_STAGES]
     ends = tuple(DeleteJob(job.namespace, job.name) for job in mine if not job.deleting)
     if mine and not meta.abandoned:
         return Plan(status=None, children=ends, requeue=JOBS_SECONDS)
