@@ -49,7 +49,7 @@ class Code(Enum):
     A004 = (
         "unchecked",
         "the second accountant did not answer",
-        "install it where it is missing: pip install 'palimpsest[accounting]'",
+        "put it beside the program that runs: python3 -m pip install dp-accounting",
     )
     A005 = ("unchecked", "PLD left out", "rely on the Rényi figures, or charge more noise")
     S001 = (

@@ -165,7 +165,7 @@ def _pld(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
         raise AccountantError(f"the PLD accountant took over {PLD_SECONDS} s") from error
     if done.returncode == 3:
         raise AccountantError(
-            "the PLD accountant needs the extra: pip install palimpsest[accounting]"
+            "the PLD accountant is not there: python3 -m pip install dp-accounting"
         )
     try:
         return float(json.loads(done.stdout)["epsilon"])

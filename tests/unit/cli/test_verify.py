@@ -156,7 +156,7 @@ def test_without_the_second_accountant(saved: Saved, tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "A004 unchecked" in done.stdout
-    assert "palimpsest[accounting]" in done.stdout
+    assert "pip install dp-accounting" in done.stdout
 
 
 @pytest.mark.parametrize(
