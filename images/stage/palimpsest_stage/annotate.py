@@ -4,21 +4,27 @@ A model that the pod runs answers, an endpoint that it asks, or people did. Answ
 output: a pod that follows a killed one has what is missing answered and no more.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from palimpsest.api.task import AnnotateParameters
+from palimpsest.storage import StoreError
 
 from palimpsest_stage.answers.finish import Finish, finish_of
 from palimpsest_stage.answers.human import joined, parse
-from palimpsest_stage.answers.kept import Answer, Answered, Part
+from palimpsest_stage.answers.kept import Answer, Answered, Keeper, Part, recall
 from palimpsest_stage.chat import check_asking, ends_of
-from palimpsest_stage.parts import PART, Parts
+from palimpsest_stage.errors import Interrupted
+from palimpsest_stage.parts import Parts
 from palimpsest_stage.runtime import Context, write_json, write_rows
 
 Rows = Sequence[dict[str, Any]]
 # The input that is asked, if none of the pod's own answers.
 ENDPOINT = "endpoint"
+# Between two writes of what a model answers: what a killed pod loses beside what is in flight.
+WRITE_SECONDS = 1.0
 
 
 def run(context: Context, _report: dict[str, Any]) -> None:
@@ -79,48 +85,58 @@ def _ask(
 def _generate(
     context: Context, parameters: AnnotateParameters, rows: Rows, parts: Parts, answered: Answered
 ) -> None:
-    """Have the model answer, in parts, those that no earlier attempt kept."""
+    """Have the model answer what no earlier attempt kept."""
     # Only here: a pod that asks an endpoint needs no torch.
-    import torch  # noqa: PLC0415
-
-    from palimpsest_stage.decode import greedy, nucleus  # noqa: PLC0415
     from palimpsest_stage.models import check_positions, load_causal  # noqa: PLC0415
 
     model, tokenizer = load_causal(context.model("model"), "bfloat16", parameters.chat_template)
     check_asking(tokenizer, "annotation.model.chatTemplate", parameters.system_prompt)
-    asked = (chat_prompt(tokenizer, row["instruction"], parameters.system_prompt) for row in rows)
-    longest = max(map(len, asked), default=0)
+    prompts = [chat_prompt(tokenizer, row["instruction"], parameters.system_prompt) for row in rows]
+    longest = max(map(len, prompts), default=0)
     check_positions(model, longest + parameters.max_new_tokens, "annotation.maxNewTokens")
-    size = max(1, PART // parameters.answers)
-    for number, first in enumerate(range(0, len(rows), size)):
-        name, some = f"{number:06d}", range(first, min(first + size, len(rows)))
-        answered.add(Part.parse(parts.read(name)))
-        if not answered.missing(some):
-            continue
-        choose: Callable[[Any], Any] = greedy
-        if parameters.temperature:
-            randomness = torch.Generator().manual_seed(context.seed(f"annotate/{number}"))
-            choose = nucleus(float(parameters.temperature), float(parameters.top_p), randomness)
-        prompts = [
-            chat_prompt(tokenizer, rows[row]["instruction"], parameters.system_prompt)
-            for row in some
-            for _ in range(parameters.answers)
-        ]
-        found = replies(
-            model, tokenizer, prompts, parameters.max_new_tokens, choose, parameters.batch_size
-        )
-        part, tokens = Part(), answered.tokens
-        for place, ids in found:
-            row, index = some[place // parameters.answers], place % parameters.answers
-            text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-            finish = finish_of(text, cut=len(ids) == parameters.max_new_tokens)
-            part.answers.append(Answer(row, index, text, finish, len(prompts[place]), len(ids)))
-            tokens += len(ids)
-            done = answered.done + len(part.answers)
-            context.progress(done, answered.wanted, "answers", tokens)
-        parts.write(name, part.document)
-        answered.add(part)
+    recall(parts, answered)
+    keeper, written = Keeper(parts, context.attempt, answered), 0.0
+    try:
+        for answer in _answers(context, parameters, prompts, answered, model, tokenizer):
+            keeper.take(Part([answer]))
+            context.progress(answered.done, answered.wanted, "answers", answered.tokens)
+            if time.monotonic() - written >= WRITE_SECONDS:
+                keeper.write()
+                written = time.monotonic()
+    except Interrupted:
+        with suppress(StoreError):
+            keeper.write()
+        raise
+    keeper.write()
     context.progress(answered.done, answered.wanted, "answers", answered.tokens)
+
+
+def _answers(
+    context: Context,
+    parameters: AnnotateParameters,
+    prompts: Sequence[list[int]],
+    answered: Answered,
+    model: Any,
+    tokenizer: Any,
+) -> Iterator[Answer]:
+    """The model's answers to what is missing, as they end."""
+    import torch  # noqa: PLC0415
+
+    from palimpsest_stage.decode import greedy, nucleus  # noqa: PLC0415
+
+    missing, most = answered.missing(), parameters.max_new_tokens
+    choose: Callable[[Any], Any] = greedy
+    if parameters.temperature:
+        # Answers that an earlier attempt kept have used up the numbers that it began with.
+        seed = context.seed(f"annotate/{answered.done}")
+        randomness = torch.Generator().manual_seed(seed)
+        choose = nucleus(float(parameters.temperature), float(parameters.top_p), randomness)
+    asked = [prompts[place.row] for place in missing]
+    for index, ids in replies(model, tokenizer, asked, most, choose, parameters.batch_size):
+        place = missing[index]
+        text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+        finish = finish_of(text, cut=len(ids) == most)
+        yield Answer(place.row, place.number, text, finish, len(asked[index]), len(ids))
 
 
 def chat_prompt(tokenizer: Any, instruction: str, system_prompt: str) -> list[int]:

@@ -247,8 +247,8 @@ class Ground:
     def run(self, task: Task, attempt: int = 1, more: dict[str, str] | None = None) -> Ended:
         return self.start(task, attempt, more=more).wait()
 
-    def killed_after(self, task: Task, write: str) -> None:
-        """Run the stage until the store has the first object whose path holds `write`."""
+    def killed_after(self, task: Task, write: str, nth: int = 0) -> None:
+        """Run the stage until the nth write, from 0, to a path that holds `write` is done."""
         with Proxy(self.endpoint) as proxy:
             stores = {
                 name: access.model_copy(update={"endpoint": proxy.endpoint})
@@ -257,7 +257,7 @@ class Ground:
             running = self.start(task.model_copy(update={"stores": stores}))
             # Set long before the process has loaded its libraries.
             deadly = dying(running.process.kill, "after")
-            proxy.watch(once(lambda call: call.writes and write in call.path, deadly))
+            proxy.watch(once(lambda call: call.writes and write in call.path, deadly, nth))
             ended = running.wait()
         assert ended.code == -signal.SIGKILL, ended.said
 
