@@ -107,8 +107,8 @@ resampling: venv ## Resample a known mixture over clusters and records: the tabl
 fidelity: venv ## Compare sampled and selected texts with private ones: the table of docs/benchmarks.md.
 	$(PYTHON) -m bench.fidelity
 
-.PHONY: relations
-relations: venv ## Align a model on real, synthetic and public instructions, for hours: docs/benchmarks.md.
+.PHONY: bench-utility
+bench-utility: venv ## Align a model on real, synthetic and public instructions, for hours: docs/benchmarks.md.
 	$(PYTHON) -m bench.relations $(if $(AT_ONCE),--at-once $(AT_ONCE))
 
 .PHONY: gpu

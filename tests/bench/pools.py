@@ -17,7 +17,7 @@ from palimpsest_stage.decode import decode, nucleus
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.text import layout
 
-from bench.page import ROOT
+from bench.page import ROOT, put
 from bench.private_sets import PRIVATE
 from bench.utility import MAX_LENGTH, Cell, trained
 
@@ -40,7 +40,7 @@ def pool(seed: int, count: int, epsilon: str = EPSILON) -> list[str]:
             lora.merge(model, Path(folder))
         texts = _sampled(model, tokenizer, count, seed)
         KEPT.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(texts))
+        put(kept, json.dumps(texts))
     found: list[str] = json.loads(kept.read_text())
     return found
 

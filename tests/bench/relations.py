@@ -19,9 +19,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from palimpsest_stage.alignment.statistics import duel, wilson
+from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
 from bench.fidelity import CLUSTERS, SIGMA
-from bench.page import BENCHMARKS, ROOT, renew
+from bench.page import BENCHMARKS, ROOT, put, renew
 from bench.plots import dots
 from bench.pools import DATA, POOLS, pool
 from bench.private_sets import PUBLIC
@@ -53,8 +54,8 @@ from bench.students import (
 
 KEPT = ROOT / "docs" / "assets" / "relations.json"
 PLOT = KEPT.with_suffix(".svg")
-# Student's 97.5% point for three seeds.
-T = 4.303
+# Student's 97.5% point for so many seeds.
+T = float(student_t.ppf(0.975, POOLS - 1))
 # Of a figure that is kept.
 DIGITS = 4
 
@@ -97,7 +98,7 @@ def section(found: Found) -> str:
         f"sees, the best of {ANSWERS} answers of at most {NEW_TOKENS} tokens by `{TEACHES}`. NLL: "
         f"of the teacher's answers to {HELD_OUT} held-out private questions, nats a token, mean "
         f"(least to greatest); win rate: against the untrained model on {JUDGED} of them, by "
-        f"`{JUDGES}`, with Wilson's 95% interval. `make relations`.",
+        f"`{JUDGES}`, with Wilson's 95% interval. `make bench-utility`.",
         "",
         "| learnt from | held-out NLL | share of the gap closed | win rate |",
         "|---|---|---|---|",
@@ -127,7 +128,9 @@ def section(found: Found) -> str:
         f"![Held-out NLL by what was learnt from](assets/{PLOT.name})",
         "",
     ]
-    if low <= 0:
+    if high < 0:
+        lines.append("Public instructions teach more than real ones here: no share is stated.")
+    elif low <= 0:
         lines.append("Public and real are not apart outside their interval: no share is stated.")
     return "\n".join(lines)
 
@@ -151,7 +154,7 @@ def _keep(students: dict[tuple[Arm, int], Student]) -> None:
         json.dumps({"arm": asdict(arm), "seed": seed, **_rounded(each)})
         for (arm, seed), each in students.items()
     ]
-    KEPT.write_text("[\n" + ",\n".join(rows) + "\n]\n")
+    put(KEPT, "[\n" + ",\n".join(rows) + "\n]\n")
 
 
 def _rounded(found: Student) -> dict[str, list[float]]:

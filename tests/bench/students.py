@@ -31,7 +31,7 @@ from unit.stage.resampled import Clustered
 
 from bench import standing
 from bench.fidelity import CLUSTERS, SIGMA
-from bench.page import ROOT
+from bench.page import ROOT, put
 from bench.pools import DATA, pool
 from bench.private_sets import PUBLIC
 
@@ -86,7 +86,7 @@ def kept(name: str, make: Callable[[], Any]) -> Any:
     if not path.exists():
         made = make()
         KEPT.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(made))
+        put(path, json.dumps(made))
     return json.loads(path.read_text())
 
 
