@@ -21,6 +21,8 @@ from cluster import packages
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 RULES = yaml.safe_load((CHART / "files" / "rules.yaml").read_text())["groups"]
 ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"] if "alert" in rule}
+# As annotations name it.
+LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
 Json = dict[str, Any]
 Series = dict[str, str]
 
@@ -373,4 +375,15 @@ def test_an_alert_says_what_it_means_and_what_to_do(alert: str) -> None:
 
 
 def test_there_is_no_runbook_without_an_alert() -> None:
-    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(ALERTS)
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {*ALERTS, "index"}
+
+
+def test_the_runbooks_first_page_lists_every_alert_as_it_is() -> None:
+    rows = re.findall(r"^\| \[.*$", (RUNBOOKS / "index.md").read_text(), re.MULTILINE)
+    said = {
+        alert: LABEL.sub(r"*\1*", rule["annotations"]["summary"]) for alert, rule in ALERTS.items()
+    }
+    assert rows == [
+        f"| [{alert}]({alert}.md) | {rule['labels']['severity']} | {said[alert]} |"
+        for alert, rule in ALERTS.items()
+    ]

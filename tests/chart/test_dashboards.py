@@ -17,6 +17,7 @@ from chart.test_templates import rendered, values
 from cluster import toolchain
 
 Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
 BASE = "docs/runbooks"
 RECORDED = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
 WIDTH = 24
@@ -84,9 +85,16 @@ def test_links_lead_to_runbooks_and_every_runbook_is_linked() -> None:
     assert known - linked == set()
 
 
-def installed(base: str) -> dict[str, Json]:
+@each
+def test_the_runbooks_first_page_is_linked(board: Json) -> None:
+    (link,) = (link["url"] for link in board["links"] if link["title"] == "Runbooks")
+    assert link == f"{BASE}/index.md"
+    assert (ROOT / link).exists()
+
+
+def installed(base: str, **more: str) -> dict[str, Json]:
     """The dashboards in a cluster."""
-    rule = {"runbookBaseURL": base}
+    rule = {"runbookBaseURL": base, **more}
     given = {"dashboards": {"enabled": True, "namespace": "grafana"}, "prometheusRule": rule}
     maps = [
         each
@@ -128,6 +136,14 @@ def test_what_grafana_does_not_know_is_found(tmp_path: Path) -> None:
 def test_dashboards_go_to_where_grafana_looks() -> None:
     moved = json.dumps(BOARDS).replace(BASE, "https://wiki.example/books")
     assert installed("https://wiki.example/books/") == json.loads(moved)
+
+
+@pytest.mark.parametrize("suffix", [".html", ""])
+def test_dashboards_call_a_runbook_what_it_is_called_there(suffix: str) -> None:
+    moved = json.dumps(BOARDS).replace(BASE, "https://wiki.example/books")
+    called = moved.replace('.md"', f'{suffix}"')
+    assert called != moved
+    assert installed("https://wiki.example/books", runbookSuffix=suffix) == json.loads(called)
 
 
 def test_dashboards_link_to_no_runbook_whose_place_nobody_said() -> None:

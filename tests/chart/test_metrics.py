@@ -60,8 +60,18 @@ def test_the_rules_are_the_file_with_the_runbooks_where_the_values_say() -> None
     rule: Json = {"enabled": True, "labels": {"release": "stack"}}
     text = (CHART / "files" / "rules.yaml").read_text()
     linked = text.replace("runbook: docs/runbooks/", "runbook_url: https://wiki.example/books/")
-    for base, wanted in (("", text), ("https://wiki.example/books/", linked)):
-        given = values(metrics={"prometheusRule": {**rule, "runbookBaseURL": base}})
+    place = "https://wiki.example/books/"
+    for base, more, wanted in (
+        ("", {}, text),
+        (place, {}, linked),
+        (
+            place,
+            {"runbookSuffix": ".html"},
+            linked.replace(".md\n", ".html\n"),
+        ),
+        (place, {"runbookSuffix": ""}, linked.replace(".md\n", "\n")),
+    ):
+        given = values(metrics={"prometheusRule": {**rule, "runbookBaseURL": base, **more}})
         made = pick(rendered(given), "PrometheusRule", "palimpsest")
         assert made["spec"] == yaml.safe_load(wanted)
         assert made["metadata"]["labels"]["release"] == "stack"

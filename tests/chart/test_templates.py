@@ -441,6 +441,10 @@ WRONG: list[tuple[Json, str]] = [
         values(metrics={"prometheusRule": {"runbookBaseURL": "docs/runbooks"}}),
         "metrics.prometheusRule.runbookBaseURL",
     ),
+    (
+        values(metrics={"prometheusRule": {"runbookSuffix": "html"}}),
+        "metrics.prometheusRule.runbookSuffix",
+    ),
 ]
 
 

@@ -29,12 +29,13 @@ Counters begin at 0 when the process does; those whose labels are all closed set
 start, so that the first event is an increase.
 
 Alerts and recording rules made of them are in charts/palimpsest/files/rules.yaml; what each alert
-means and what to do is in `docs/runbooks`, which alerts and dashboards link to once the chart's
-`metrics.prometheusRule.runbookBaseURL` says where you publish them. Grafana's dashboards (fleet,
-budget, run) are in charts/palimpsest/files/dashboards. The chart's values `metrics` switch all of
-it on: a ServiceMonitor or PodMonitor, the PrometheusRule, ConfigMaps with the dashboards. Where
-something else scrapes, let it honour labels: a resource's `namespace` is not that of the operator's
-pod.
+means and what to do is in its [runbook](runbooks/index.md), which alerts and dashboards link to
+once the chart's `metrics.prometheusRule.runbookBaseURL` says where you publish them, and
+`runbookSuffix` how a page is called there: `.html` on a site that `make docs` built. Grafana's
+dashboards (fleet, budget, run) are in charts/palimpsest/files/dashboards. The chart's values
+`metrics` switch all of it on: a ServiceMonitor or PodMonitor, the PrometheusRule, ConfigMaps with
+the dashboards. Where something else scrapes, let it honour labels: a resource's `namespace` is not
+that of the operator's pod.
 """
 
 
