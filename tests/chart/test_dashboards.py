@@ -35,6 +35,19 @@ def test_queries_ask_for_metrics_that_there_are(board: Json) -> None:
         check_selectors(f'{inner[1].partition("{")[0]}{{{inner[2]}=~".*"}}')
 
 
+def test_what_is_recorded_is_asked_for() -> None:
+    asked = [query for board in BOARDS.values() for query in queries(board)]
+    asked += [rule["expr"] for rules in ALERTS.values() for rule in rules]
+    assert {name for name in RECORDED if any(name in each for each in asked)} == RECORDED
+
+
+@each
+def test_a_panel_says_that_it_needs_the_recording_rules(board: Json) -> None:
+    for panel in panels(board):
+        recorded = any(target["expr"] in RECORDED for target in panel["targets"])
+        assert recorded == ("recording rules" in panel.get("description", "")), panel["title"]
+
+
 @each
 def test_variables_are_declared_and_used(board: Json) -> None:
     declared = {variable["name"] for variable in board["templating"]["list"]}
