@@ -81,6 +81,24 @@ def test_panels_fit_and_say_what_they_show(board: Json) -> None:
         assert panel["targets"]
 
 
+@each
+def test_bounds_over_time_are_drawn(board: Json) -> None:
+    for panel in panels(board):
+        defaults = panel["fieldConfig"]["defaults"]
+        if panel["type"] == "timeseries" and len(defaults["thresholds"]["steps"]) > 1:
+            # Grafana draws none by itself.
+            assert defaults["custom"]["thresholdsStyle"]["mode"] != "off", panel["title"]
+
+
+@pytest.mark.parametrize("title", ["Operator leads", "Admission pods"])
+def test_what_is_away_is_red_not_without_data(title: str) -> None:
+    (panel,) = (panel for panel in panels(BOARDS["fleet.json"]) if panel["title"] == title)
+    (target,) = panel["targets"]
+    assert target["expr"].endswith(" or vector(0)")
+    first, *_ = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert first["color"] == "red"
+
+
 def test_names_are_unique() -> None:
     for field in ("uid", "title"):
         assert len({board[field] for board in BOARDS.values()}) == len(BOARDS)
