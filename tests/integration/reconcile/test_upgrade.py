@@ -18,8 +18,8 @@ from integration.reconcile.harness import CRDS, World
 from integration.reconcile.test_pipeline import PIPELINE
 
 ROOT = Path(__file__).parents[3]
-# The version before: the last release's tag where there is one, else the commit before the chart's
-# definitions last changed.
+# The version before: the last release's tag where there is one, else this commit, whose definitions
+# are older than the chart's.
 BEFORE = "39b4cec6d5639104631bfcc3182792a6a3c0282e"
 SYSTEM, RELEASE = "palimpsest-system", "palimpsest"
 AT = ("--namespace", SYSTEM)
@@ -38,8 +38,10 @@ def before(tmp_path: Path) -> Path:
 
     tag = git("describe", "--tags", "--abbrev=0", "--match=v*", "HEAD^").stdout.strip()
     packed = git("archive", f"--output={tmp_path / 'before.tar'}", tag or BEFORE)
-    if packed.returncode != 0:
-        pytest.skip(f"no {tag or BEFORE} in a clone without its history: {packed.stderr}")
+    assert packed.returncode == 0, (
+        f"no {tag or BEFORE} to upgrade from in a clone without its history; fetch that: "
+        f"git fetch --unshallow --tags\n{packed.stderr}"
+    )
     with tarfile.open(tmp_path / "before.tar") as files:
         files.extractall(tmp_path / "before", filter="data")
     return tmp_path / "before"
