@@ -31,6 +31,16 @@ _KINDS: Mapping[str, type[Resource]] = by_spelling(
 )
 
 
+def _file(_context: click.Context, _option: click.Parameter, given: str | None) -> Path | None:
+    """Where the page goes. Raises click.BadParameter for what other commands take there."""
+    if given in ("json", "yaml"):
+        raise click.BadParameter(
+            f"the page is HTML: name its file, such as report.html; for programs there is "
+            f"palimpsest get KIND NAME -o {given}"
+        )
+    return None if given is None else Path(given)
+
+
 @click.command(
     epilog="Example: kubectl palimpsest report alignmentrun assistant -n assistants -o report.html"
 )
@@ -40,7 +50,8 @@ _KINDS: Mapping[str, type[Resource]] = by_spelling(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(dir_okay=False),
+    callback=_file,
     metavar="FILE",
     help="Default: KIND-NAME.html; - for standard output.",
 )

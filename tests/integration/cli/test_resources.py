@@ -397,6 +397,32 @@ def test_suspend_and_resume_say_what_they_do(world: World, shell: Shell) -> None
     assert after == {**spec, "suspend": False}
 
 
+def test_programs_are_told_what_was_suspended_and_resumed(world: World, shell: Shell) -> None:
+    say(
+        *(world, "PrivateGenerator", "questions", "Reconciling", "Running", "It trains."),
+        stages=[train()],
+    )
+    shell.told("suspend", "pgen", "questions")
+    generator = {"kind": "PrivateGenerator", "namespace": world.tenant, "name": "questions"}
+    run = {"kind": "AlignmentRun", "namespace": world.tenant, "name": "assistant"}
+    both = ("pgen/questions", "align/assistant")
+    assert json.loads(shell.told("suspend", *both, "-o", "json")) == [
+        {**generator, "suspended": True, "changed": False, "running": "train"},
+        {**run, "suspended": True, "changed": True},
+    ]
+    assert world.get("align", "assistant", world.tenant)["spec"]["suspend"] is True
+    told = shell.told("resume", "pgen", "questions", "-o", "yaml")
+    resumed = {**generator, "suspended": False, "changed": True, "running": "train"}
+    assert yaml.safe_load(told) == resumed
+
+    # One that is not there takes nothing from what is told of the others.
+    done = shell.run("resume", "align/assistant", "align/none", "-o", "json", "-n", world.tenant)
+    assert done.exit_code == 2
+    assert json.loads(done.stdout) == [{**run, "suspended": False, "changed": True}]
+    assert "no AlignmentRun none in namespace" in done.stderr
+    assert "the next sync would undo it" in done.stderr
+
+
 def pod(world: World, stage: str, attempt: str, index: str, phase: str = "Running") -> str:
     """A stage's pod on the node, as the operator labels it."""
     name = f"questions-{stage}-{attempt}-{index}"
