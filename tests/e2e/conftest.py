@@ -13,7 +13,7 @@ from demo import denial, install, own_cluster, watch
 from demo.ground import Ground
 from demo.kubectl import Tools
 from e2e.run import Pipeline, bucket_as
-from e2e.specs import BLOCK, Specs
+from e2e.specs import BLOCK, PAIRS, Specs
 from prometheus import Prometheus, of_pods, scraping
 
 # Nothing here is timed: a busy machine may take this long.
@@ -46,6 +46,7 @@ def fresh_specs(ground: Ground, kind: str) -> Specs:
     made = Specs(name, ground.store, parts.tiny(), parts.minilm())
     for file, data in made.canaries.files.items():
         root.put_object(Bucket="private", Key=f"{name}/{file}", Body=data)
+    root.put_object(Bucket="outputs", Key=made.pairs_key, Body=PAIRS)
     return made
 
 

@@ -10,9 +10,22 @@ from cluster.parts import Model, questions
 from demo.ground import Store
 from demo.install import CUSTODY, TENANT
 from e2e.canaries import Canaries, drawn
+from palimpsest.api.task import sha256_digest
 
 RECORDS = 256
 STEPS, BLOCK, RESTARTS = 400, 50, 1
+# Preferences that people might have written, for a reward model.
+PAIRS = b"".join(
+    json.dumps(
+        {
+            "instruction": f"which is more, {number} or {number + 1}",
+            "chosen": f"{number + 1} is more than {number}",
+            "rejected": "who knows",
+        }
+    ).encode()
+    + b"\n"
+    for number in range(40)
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,11 @@ class Specs:
     def outputs(self) -> str:
         """Where the tenant's artifacts go."""
         return f"s3://outputs/{self.name}/"
+
+    @property
+    def pairs_key(self) -> str:
+        """Where the public preferences lie in the bucket of outputs."""
+        return f"public/{self.name}-pairs.jsonl"
 
     @property
     def denied(self) -> str:
@@ -179,7 +197,17 @@ class Specs:
             {
                 "method": "DPO",
                 "dpo": {"batchSize": 8, "maxLength": 256, "loraRank": 2},
-                "reward": {"builtIn": "Informative"},
+                "reward": {
+                    "trained": {
+                        "preferences": {
+                            "uri": f"s3://outputs/{self.pairs_key}",
+                            "digest": sha256_digest(PAIRS),
+                        },
+                        "batchSize": 8,
+                        "loraRank": 2,
+                        "maxLength": 256,
+                    }
+                },
                 "merge": False,
             },
         )

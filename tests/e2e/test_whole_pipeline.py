@@ -73,7 +73,7 @@ def test_every_artifact_has_the_digests_it_states(pipeline: Pipeline) -> None:
     found = pipeline.artifacts()
     stages = {artifact.stage for artifact in found}
     dataset = {"sample", "cluster", "histogram", "select", "annotate", "card"}
-    assert stages >= {"train", *dataset, "sft", "dpo", "rlhf"}
+    assert stages >= {"train", *dataset, "sft", "reward", "dpo", "rlhf"}
     assert verify(pipeline.bucket, found) == []
 
 
@@ -111,6 +111,9 @@ def test_every_method_published_what_it_learnt(pipeline: Pipeline) -> None:
     assert dpo.entry("adapter_model.safetensors")["size"] > 0
     pairs = json.loads(dpo.read(bucket, "training.json"))
     assert pairs["pairs"] + pairs["ties"] + pairs["withoutChoice"] + pairs["tooLong"] == 24
+    (reward,) = of_stage(found, "reward", (install.TENANT, runs["dpo"]))
+    told = json.loads(reward.read(bucket, "reward.json"))
+    assert (told["pairs"], told["heldOut"]["pairs"]) == (36, 4)
     assert len(json.loads(rlhf.read(bucket, "training.json"))["steps"]) == 2
     judged = json.loads(rlhf.read(bucket, "evaluation.json"))["judge"]
     assert judged["wins"] + judged["losses"] + judged["ties"] == 4
