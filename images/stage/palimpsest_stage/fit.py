@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from palimpsest.api.shortage import Shortage
-from palimpsest.api.task import AlignParameters, Parameters, TrainParameters
+from palimpsest.api.task import (
+    AlignParameters,
+    Parameters,
+    RewardModelParameters,
+    TrainParameters,
+)
 
 from palimpsest_stage.errors import ModelTooLarge
 
@@ -36,9 +41,10 @@ def use(parameters: Parameters, name: str) -> Use:
     """Of the model input called so.
 
     Sampling, answering and LoRA hold frozen weights in bfloat16; a private training in its own
-    precision; full tuning as above; classifiers and embedders are float32.
+    precision; full tuning as above; classifiers, what becomes one included, and embedders are
+    float32.
     """
-    if name in ("reward", "judge"):
+    if name in ("reward", "judge") or isinstance(parameters, RewardModelParameters):
         return Use("classifier", _FLOAT32)
     if name == "embedder":
         return Use("encoder", _FLOAT32)

@@ -22,7 +22,7 @@ from palimpsest_stage.errors import ModelTooLarge
 from palimpsest_stage.fit import Counted, Use
 from palimpsest_stage.runtime import Context
 from transformers import BertConfig, LlamaConfig
-from unit.stage.aligned import TEMPLATE, rlhf, sft
+from unit.stage.aligned import TEMPLATE, reward_model, rlhf, sft
 from unit.stage.ground import Ended, Ground
 from unit.stage.hub import Hub
 from unit.stage.test_train import lines
@@ -177,6 +177,7 @@ def test_of_what_cannot_be_read_nothing_is_said(tmp_path: Path) -> None:
         (sft(lora_rank=None), "base", Use("causal", 16)),
         (rlhf(), "base", Use("causal", 2)),
         (rlhf(), "reward", Use("classifier", 4)),
+        (reward_model(), "base", Use("classifier", 4)),
         (sft(lora_rank=None), "judge", Use("classifier", 4)),
         (parameters(precision="bfloat16"), "base", Use("causal", 2)),
         (parameters(precision="float32"), "base", Use("causal", 4)),
