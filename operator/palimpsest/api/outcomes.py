@@ -83,7 +83,9 @@ MESSAGES: dict[Outcome, str] = {
     Outcome.INVALID_TASK: "The task was refused: do operator and stage image differ in version?",
     Outcome.INPUT_MISMATCH: (
         "A public input is not there, or its digest is not the declared one (was it replaced?), or "
-        "people's answers do not fit the instructions; outside custody the pod's log says more."
+        "people's answers do not fit the instructions, or a line of evaluation.prompts or of "
+        "preferences is malformed, or evaluation.gates bounds what no prompt can measure (an "
+        "answer, checks); outside custody the pod's log says more."
     ),
     Outcome.ACCESS_DENIED: (
         "The object store, or the model hub, denied access: check the Secret's keys and policy."
@@ -98,9 +100,10 @@ MESSAGES: dict[Outcome, str] = {
         "to make one of its base model. The pod's log names the field."
     ),
     Outcome.DATASET_UNSUITABLE: (
-        "No example can be learnt from: the data set has no usable answers (spec.annotation), none "
-        "begins within maxLength, or no row has a better and a worse one (annotation.answers); or "
-        "spec.reward.trained.preferences has too few pairs within maxLength. The pod's log says it."
+        "No example can be learnt from: the data set has no rows, fewer than rlhf.promptsPerStep, "
+        "or no usable answers (spec.annotation), none begins within maxLength, or no row has a "
+        "better and a worse one (annotation.answers); or dpo.preferences has no pair within "
+        "maxLength, or spec.reward.trained.preferences too few. The pod's log says it."
     ),
     Outcome.OUT_OF_RESOURCES: (
         "Memory or scratch space ran out, or a model is too large for it: raise spec.compute."
@@ -145,8 +148,9 @@ MESSAGES: dict[Outcome, str] = {
         "answered is kept."
     ),
     Outcome.DIVERGED: (
-        "The alignment diverged: KL above rlhf.maxKL, or a loss or reward that is no number. Lower "
-        "learningRate, or raise rlhf.klCoefficient (with DPO, beta)."
+        "The alignment diverged: KL above rlhf.maxKL, or a loss or reward that is no number. A "
+        "training's fields are immutable: make another AlignmentRun, with a lower learningRate or "
+        "a higher rlhf.klCoefficient (DPO: beta), or another reward where that is no number."
     ),
     Outcome.INTERNAL_ERROR: (
         "The stage failed; the details are in the custodian's report (or, outside custody, in "

@@ -148,7 +148,7 @@ def test_each_method_has_its_stage_and_a_diverged_run_says_where(world: World) -
     world.until("Diverged", lambda: world.summary("align", "rewarded") == "Diverged")
     stalled = condition(world, "rewarded", "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "Diverged")
-    assert "Lower learningRate, or raise rlhf.klCoefficient" in stalled["message"]
+    assert "make another AlignmentRun, with a lower learningRate" in stalled["message"]
     assert "It came to 12/40 steps." in stalled["message"]
     assert "model" not in world.get("align", "rewarded", world.tenant)["status"]
 
