@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -176,16 +176,23 @@ def _answers(summary: Mapping[str, Any]) -> str:
     quality = summary["quality"]
     rows = [(a["instruction"], a["before"], a["after"]) for a in quality["answers"]]
     curve = quality["loss"]
-    drawn = svg.line(curve, "steps", "loss of an answer\u2019s token, nats") if curve else ""
+    up = "loss of an answer\u2019s token, nats"
+    drawn = svg.line(list(enumerate(curve, 1)), up, "steps", up) if curve else ""
     return table(("question", "before", "after"), rows) + (
         f"<h3>Fine-tuning on the synthetic answers</h3>{drawn}" if drawn else ""
+    )
+
+
+def _curve(steps: Sequence[Mapping[str, Any]], name: str, title: str) -> str:
+    return svg.line(
+        [(place, step[name]) for place, step in enumerate(steps, 1)], title, "steps", ""
     )
 
 
 def _rewarded(told: Mapping[str, Any]) -> str:
     judge, steps = told["judge"], told["steps"]
     drawn = "".join(
-        f"<div><h3>{title}</h3>{svg.line([step[name] for step in steps], 'steps', '')}</div>"
+        f"<div><h3>{title}</h3>{_curve(steps, name, title)}</div>"
         for name, title in (
             ("reward", "Reward"),
             ("kl", "KL from the base model, nats a token"),

@@ -286,11 +286,17 @@ def _curves(training: Any) -> str:
             [one for one in values if isinstance(one, Mapping)] if isinstance(values, list) else []
         )
         for name in steps[0] if steps else ():
-            curve = [_number(one.get(name)) for one in steps]
-            numbers = [value for value in curve if value is not None]
-            if name != "step" and len(numbers) > 1:
-                drawn.append(f"<div><h3>{escape(name)}</h3>{svg.line(numbers, 'steps', '')}</div>")
+            curve = [_point(place, one, name) for place, one in enumerate(steps, 1)]
+            if name != "step" and sum(value is not None for _, value in curve) > 1:
+                chart = svg.line(curve, f"{name} at each step", "steps", "")
+                drawn.append(f"<div><h3>{escape(name)}</h3>{chart}</div>")
     return f"<div class=grid>{''.join(drawn)}</div>" if drawn else ""
+
+
+def _point(place: int, told: Mapping[str, Any], name: str) -> tuple[float, float | None]:
+    """(its step, or else its place; the figure)."""
+    step = _number(told.get("step"))
+    return float(place) if step is None else step, _number(told.get(name))
 
 
 def _stages(facts: Facts) -> str:

@@ -39,7 +39,7 @@ def _figure(width: float, height: float, body: Sequence[str], title: str) -> str
 
 _PRIVATE = ("records", *PRIVATE_STAGES)
 _ORDER = ("records", "train", "sample", "cluster", "histogram", "select", "annotate", "card")
-_ALIGNED = ("sft", "dpo", "rlhf")
+_ALIGNED = ("reward", "sft", "dpo", "rlhf")
 _TITLES = {"records": "private records"}
 _STEP, _WIDE, _HIGH, _TOPS = 134.0, 120.0, 62.0, (44.0, 196.0)
 
@@ -87,7 +87,9 @@ def lineage(details: Mapping[str, tuple[str, ...]]) -> str:
 
 def _edges(names: Sequence[str]) -> list[tuple[str, str, str]]:
     """What reads what among the stages there are: (from, to, style)."""
-    public = [name for name in names if name not in _PRIVATE and name != "cluster"]
+    # A reward model learns from public pairs, of no stage's making.
+    aside = ("cluster", "reward")
+    public = [name for name in names if name not in _PRIVATE and name not in aside]
     edges = [
         ("records", "train", "secret"),
         ("records", "histogram", "secret"),
@@ -96,6 +98,7 @@ def _edges(names: Sequence[str]) -> list[tuple[str, str, str]]:
         ("cluster", "histogram", ""),
         ("histogram", "select", "release"),
         *((start, end, "") for start, end in pairwise(public)),
+        *(("reward", end, "") for end in ("dpo", "rlhf")),
     ]
     return [edge for edge in edges if edge[0] in names and edge[1] in names]
 
@@ -179,22 +182,29 @@ def histogram(series: Sequence[tuple[str, Sequence[float], str]], order: Sequenc
     return _figure(WIDTH, base + 22, body, "Share of each cluster")
 
 
-def line(values: Sequence[float], across: str, up: str) -> str:
-    """A curve over 1, 2, 3, ..."""
-    high, left = 170.0, 44.0
+def line(points: Sequence[tuple[float, float | None]], title: str, across: str, up: str) -> str:
+    """A curve through (step, value); a step without a value keeps its place on the axis."""
+    high, left = 170.0, 60.0
+    places = [place for place, _ in points]
+    values = [value for _, value in points if value is not None]
+    first, last = min(places), max(places)
     low, top = min(values), max(values)
-    span = (top - low) or 1.0
-    step = (WIDTH - left - 10) / max(1, len(values) - 1)
-    points = " ".join(
-        f"{left + step * index:.1f},{12 + (top - value) / span * high:.1f}"
-        for index, value in enumerate(values)
+    span, step = (top - low) or 1.0, (WIDTH - left - 10) / ((last - first) or 1.0)
+    drawn = " ".join(
+        f"{left + step * (place - first):.1f},{12 + (top - value) / span * high:.1f}"
+        for place, value in points
+        if value is not None
     )
     body = [
         f'<path d="M{left} 12V{high + 12}H{WIDTH}" class="rule" fill="none"/>',
-        _text(left - 6, 18, f"{top:.2f}", "note", "end"),
-        _text(left - 6, high + 14, f"{low:.2f}", "note", "end"),
+        _text(left - 6, 18, _label(top), "note", "end"),
+        _text(left - 6, high + 14, _label(low), "note", "end"),
         _text(left + 6, 20, up, "note"),
-        _text(WIDTH, high + 30, across, "note", "end"),
-        f'<polyline points="{points}" class="curve"/>',
+        _text(WIDTH, high + 30, f"{across} {first:g} to {last:g}", "note", "end"),
+        f'<polyline points="{drawn}" class="curve"/>',
     ]
-    return _figure(WIDTH, high + 36, body, up)
+    return _figure(WIDTH, high + 36, body, title)
+
+
+def _label(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1_000_000 else f"{value:.3g}"

@@ -42,8 +42,8 @@ def test_figures_of_the_summary_are_shown(summary: dict[str, Any]) -> None:
         svg.shares([("train", 0.67, "series-1"), ("left", 0.33, "rest")]),
         svg.bars([("a", 0.1, "rest"), ("b", 0.9, "series-1")], "%"),
         svg.histogram([("a", [1, 2, 3], "rest"), ("b", [0, -1, 4], "series-1")], [2, 1, 0]),
-        svg.line([3.0, 2.0], "steps", "loss"),
-        svg.line([1.0], "steps", "loss"),
+        svg.line([(1, 3.0), (2, None), (3, 2.0)], "a < b", "steps", "loss"),
+        svg.line([(1, 1.0)], "loss", "steps", "loss"),
     ],
 )
 def test_figures_are_well_formed(drawn: str) -> None:
