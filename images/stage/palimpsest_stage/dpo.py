@@ -3,10 +3,10 @@
 from typing import Any
 
 from datasets import Dataset
-from palimpsest.api.task import DpoParameters, EndpointInput
+from palimpsest.api.task import DpoParameters, EndpointInput, FileInput
 from trl import DPOConfig, DPOTrainer
 
-from palimpsest_stage.alignment import preferences, rewards, tuning
+from palimpsest_stage.alignment import card, preferences, rewards, tuning
 from palimpsest_stage.alignment.preferences import Pair, Ranked
 from palimpsest_stage.alignment.stage import Trained, align
 from palimpsest_stage.alignment.turns import turn
@@ -95,8 +95,8 @@ def prefer(
         model=tuning.finished(trainer, parameters),
         method="DPO",
         summary={**counts, "loss": curve},
-        learnt=f"Trained to prefer the better of two answers to {len(rows)} synthetic "
-        f"instructions ({ranked.ties} ties dropped).",
+        learnt=f"Trained to prefer the better of two answers {_asked(parameters, len(rows))} "
+        f"({ranked.ties} ties dropped).",
         settings={
             "preferences": _source(context, parameters),
             "beta": parameters.beta,
@@ -127,7 +127,13 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
         return dataset
 
 
+def _asked(parameters: DpoParameters, pairs: int) -> str:
+    if parameters.reward is None:
+        return f"in {pairs} pairs of a public file, not of the data set"
+    return f"to {pairs} synthetic instructions"
+
+
 def _source(context: Context, parameters: DpoParameters) -> str:
     if parameters.reward is None:
-        return "given with the run"
-    return f"ranked by {rewards.named(context, 'reward', parameters.reward)}"
+        return card.pinned(context.input("preferences", FileInput).model_dump())
+    return f"ranked by {card.reward(context, parameters.reward)}"

@@ -9,7 +9,7 @@ from palimpsest.api.task import RlhfParameters
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from trl.trainer.utils import RepeatSampler
 
-from palimpsest_stage.alignment import rewards, tuning
+from palimpsest_stage.alignment import card, rewards, tuning
 from palimpsest_stage.alignment.rewards import Reward
 from palimpsest_stage.alignment.stage import Trained, align
 from palimpsest_stage.alignment.tuning import Bound
@@ -135,7 +135,7 @@ def reinforce(
         f"{curves[-1]['reward']:.4g} at last.",
         settings={
             "algorithm": parameters.algorithm,
-            "reward": rewards.named(context, "reward", parameters.reward),
+            "reward": card.reward(context, parameters.reward),
             "KL coefficient": parameters.kl_coefficient,
             "steps": f"{parameters.steps}, of {asked} completions to {parameters.batch_size} "
             f"instructions, {at_once} at a time",

@@ -54,21 +54,29 @@ def test_pairs_come_from_a_reward_model_or_a_file(
     ranked = alignment(ground, model_folder, parameters, CHOICES, reward=reward)
     pairs = [{"instruction": "a", "chosen": "yes", "rejected": "no"}] * 8
     same = {"instruction": "a", "chosen": "yes", "rejected": "yes"}
+    public = public_file(ground, [*pairs, same])
     given = alignment(
         ground,
         model_folder,
         dpo(reward=None),
         ROWS,
-        preferences=public_file(ground, [*pairs, same]),
+        preferences=public,
     )
     beside = ground.start(given)
     ended = ground.run(ranked)
     assert ended.outcome == "Completed", ended.said
     assert json.loads(ground.read(ranked.output, "training.json"))["pairs"] == 64
+    card = ground.read(ranked.output, "README.md").decode()
+    named = f"`s3://models/tiny-reward/`, `{reward.digest}`"
+    assert f"| preferences | ranked by the reward model {named} |" in card
     ended = beside.wait()
     assert ended.outcome == "Completed", ended.said
     told = json.loads(ground.read(given.output, "training.json"))
     assert (told["pairs"], told["ties"]) == (8, 1)
+    card = ground.read(given.output, "README.md").decode()
+    assert "in 8 pairs of a public file, not of the data set (1 ties dropped)" in card
+    assert "synthetic instructions" not in card
+    assert f"| preferences | `{public.uri}`, `{public.digest}` |" in card
 
 
 def test_without_a_pair_the_remedy_is_named(

@@ -1,11 +1,22 @@
 """The model's card: Markdown with Hugging Face's front matter."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from palimpsest.api.task import (
+    ArtifactInput,
+    ClaimModelInput,
+    EndpointInput,
+    HubModelInput,
+    ModelInput,
+    RewardParameters,
+)
 
+from palimpsest_stage.alignment import tuning
 from palimpsest_stage.markdown import plain
+from palimpsest_stage.runtime import Context
 
 EXAMPLES = 8
 
@@ -70,10 +81,27 @@ def render(card: Card) -> str:
     return "\n".join(lines) + "\n"
 
 
+def reward(context: Context, parameters: RewardParameters) -> str:
+    """What a card calls the built-in reward, or the input called so."""
+    given = context.task.inputs.get("reward")
+    if isinstance(given, ModelInput | HubModelInput | ClaimModelInput):
+        return f"the reward model {pinned(tuning.reference(given))}"
+    if isinstance(given, EndpointInput):
+        return f"{given.model} at an endpoint"
+    if isinstance(given, ArtifactInput):
+        return "a reward model that the run trained"
+    return str(parameters.built_in)
+
+
+def pinned(told: Mapping[str, str]) -> str:
+    """Where something given lies, and what pins it."""
+    revision = f" at {told['revision']}" if "revision" in told else ""
+    return f"`{told['uri']}`{revision}, `{told['digest']}`"
+
+
 def _origin(card: Card) -> list[tuple[str, str]]:
-    revision = f" at {card.base['revision']}" if "revision" in card.base else ""
     return [
-        ("base model", f"`{card.base['uri']}`{revision}, `{card.base['digest']}`"),
+        ("base model", pinned(card.base)),
         ("data set", f"`{card.dataset}`"),
         ("method", card.method),
     ]

@@ -48,16 +48,6 @@ def load(context: Context, name: str, parameters: RewardParameters) -> Reward:
     return RewardModel(context.model(name), FIELDS[name], parameters.chat_template)
 
 
-def named(context: Context, name: str, parameters: RewardParameters) -> str:
-    """What a card calls it."""
-    given = context.task.inputs.get(name)
-    if isinstance(given, EndpointInput):
-        return f"{given.model} at an endpoint"
-    if isinstance(given, ArtifactInput):
-        return "a reward model that the run trained"
-    return parameters.built_in or "a reward model"
-
-
 class BuiltInReward:
     """A formula over words."""
 
