@@ -11,9 +11,9 @@ import pytest
 from cluster.fixtures import ObjectStore
 from hypothesis import given
 from hypothesis import strategies as st
-from palimpsest.api.task import Input, RewardParameters, Task
+from palimpsest.api.task import FileInput, Input, RewardParameters, Task, sha256_digest
 from palimpsest_stage.alignment.heads import load_headed
-from palimpsest_stage.alignment.preferences import Pair, split
+from palimpsest_stage.alignment.preferences import Pair, read, split
 from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch, ModelUnsuitable, StageError
 from palimpsest_stage.parts import CHECKPOINTS
 from palimpsest_stage.runtime import Context
@@ -133,16 +133,17 @@ def test_a_pod_that_follows_a_killed_one_ends_with_the_same_bits(
             "all pairs are of one instruction, .* add pairs of others",
         ),
         (
-            [{"instruction": "a", "chosen": "yes"}],
+            [*PAIRS[:2], {"instruction": "a", "chosen": "unsaid"}],
             {},
             InputMismatch,
-            "preferences: JSONL with the texts `instruction`, `chosen` and `rejected` is needed",
+            r"^spec\.reward\.trained\.preferences, line 3: an object with the texts "
+            "`instruction`, `chosen` and `rejected` is needed$",
         ),
         (
             [{"instruction": "a", "chosen": "\ud800", "rejected": "no"}],
             {},
             InputMismatch,
-            "preferences: JSONL with the texts",
+            r"preferences, line 1: an object with the texts",
         ),
     ],
 )
@@ -159,6 +160,18 @@ def test_what_nothing_is_learnt_from_names_the_field_and_the_remedy(
     task = learning(ground, model_folder, pairs, **parameters)
     with pytest.raises(kind, match=said):
         reward.run(Context(task, ground.environment(task)), {})
+
+
+def test_pairs_in_another_encoding_are_told_so(ground: Ground, model_folder: Path) -> None:
+    task = learning(ground, model_folder, PAIRS[:1])
+    given = task.inputs["preferences"]
+    assert isinstance(given, FileInput)
+    data = json.dumps(PAIRS[0]).encode("utf-16")
+    ground.store("root").put(given.uri, data)
+    other = given.model_copy(update={"digest": sha256_digest(data)})
+    task = task.model_copy(update={"inputs": task.inputs | {"preferences": other}})
+    with pytest.raises(InputMismatch, match=r"^dpo\.preferences: the file is not in UTF-8$"):
+        read(Context(task, ground.environment(task)), "preferences", "dpo.preferences")
 
 
 def test_a_model_that_can_get_no_head_is_refused_by_name(tmp_path: Path) -> None:

@@ -103,17 +103,27 @@ def read(context: Context, name: str, field: str) -> Ranked:
     pairs, ties = [], 0
     try:
         with context.file(name).open(encoding="utf-8") as file:
-            for line in filter(str.strip, file):
-                row = json.loads(line)
-                pair = Pair(text(row["instruction"]), text(row["chosen"]), text(row["rejected"]))
+            for place, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                pair = _pair(f"{field}, line {place}", line)
                 if pair.chosen == pair.rejected:
                     ties += 1
                 else:
                     pairs.append(pair)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputMismatch(
-            f"{name}: JSONL with the texts `instruction`, `chosen` and `rejected` is needed"
-        ) from error
+    except UnicodeDecodeError as error:
+        raise InputMismatch(f"{field}: the file is not in UTF-8") from error
     if not pairs:
         raise DatasetUnsuitable(f"{field}: no pair of two different answers")
     return Ranked(pairs, ties)
+
+
+def _pair(place: str, line: str) -> Pair:
+    """A line of the file. Raises InputMismatch."""
+    try:
+        row = json.loads(line)
+        return Pair(text(row["instruction"]), text(row["chosen"]), text(row["rejected"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputMismatch(
+            f"{place}: an object with the texts `instruction`, `chosen` and `rejected` is needed"
+        ) from error
