@@ -14,7 +14,7 @@ from palimpsest_stage.alignment.rewards import Reward
 from palimpsest_stage.alignment.stage import Trained, align
 from palimpsest_stage.alignment.tuning import Bound
 from palimpsest_stage.annotate import chat_prompt
-from palimpsest_stage.errors import DatasetUnsuitable
+from palimpsest_stage.errors import DatasetUnsuitable, Diverged
 from palimpsest_stage.models import check_positions
 from palimpsest_stage.runtime import Context
 
@@ -89,7 +89,7 @@ def reinforce(
     check_positions(model, longest + parameters.max_new_tokens, "rlhf.maxNewTokens")
     config, trainer_class = TRAINERS[parameters.algorithm]
     # TRL tells trainers' rewards apart by name.
-    scored = partial(score, reward)
+    scored = partial(score, context, reward)
     asked = parameters.batch_size * parameters.completions
     at_once = parameters.micro_batch_size or asked
     scored.__name__ = "reward"  # type: ignore[attr-defined]
@@ -119,7 +119,6 @@ def reinforce(
             float(parameters.max_kl),
             "lower rlhf.learningRate or raise rlhf.klCoefficient",
         ),
-        "reward": Bound("the reward", math.inf, "take another spec.reward"),
     }
     curves = [
         {"step": entry["step"], **{name: entry.get(key) for name, key in CURVES.items()}}
@@ -145,9 +144,27 @@ def reinforce(
     )
 
 
-def score(reward: Reward, prompts: list[Any], completions: list[Any], **_more: Any) -> list[float]:
-    """What TRL asks of a reward: a number for each completion to a conversation."""
-    return reward(
+def score(
+    context: Context,
+    reward: Reward,
+    prompts: list[Any],
+    completions: list[Any],
+    trainer_state: Any,
+    **_more: Any,
+) -> list[float]:
+    """What TRL asks of a reward: a number for each completion to a conversation. Raises Diverged.
+
+    TRL's means would leave out what is no number, and so reward a policy for it.
+    """
+    scores = reward(
         [prompt[-1]["content"] for prompt in prompts],
         [completion[0]["content"] for completion in completions],
     )
+    wrong = [one for one in scores if not math.isfinite(one)]
+    if wrong:
+        done = trainer_state.global_step
+        context.progress(done, trainer_state.max_steps, "steps", last=True)
+        raise Diverged(
+            f"step {done + 1}: the reward of a completion is {wrong[0]:g}: take another spec.reward"
+        )
+    return scores

@@ -169,6 +169,30 @@ def test_a_run_resumed_in_a_later_epoch_or_after_its_last_step_is_the_undisturbe
     assert told == curve
 
 
+@pytest.mark.parametrize(("algorithm", "wrong"), [("GRPO", math.nan), ("RLOO", -math.inf)])
+def test_one_reward_that_is_no_number_ends_the_run(
+    ground: Ground, model_folder: Path, algorithm: str, wrong: float
+) -> None:
+    asked = []
+
+    def scores(instructions: Sequence[str], answers: Sequence[str]) -> list[float]:
+        assert len(instructions) == len(answers)
+        asked.append(len(answers))
+        return [float(n) for n in range(len(answers) - 1)] + [wrong if len(asked) == 3 else 9.0]
+
+    parameters = rlhf(algorithm=algorithm, steps=8, completions=4, max_new_tokens=2)
+    task = alignment(ground, model_folder, parameters)
+    model, tokenizer = load_causal(model_folder, "float32", TEMPLATE)
+    texts = [row["instruction"] for row in ROWS[:4]]
+    context = Context(task, ground.environment(task))
+    said = rf"^step 3: the reward of a completion is {wrong:g}: take another spec\.reward$"
+    with pytest.raises(Diverged, match=said):
+        reinforce(context, parameters, texts, scores, model, tokenizer)
+    assert asked == [8, 8, 8]
+    told = json.loads(ground.store("root").get(f"{task.output.uri}progress.json"))
+    assert (told["done"], told["total"]) == (2, 8)
+
+
 @pytest.mark.parametrize("algorithm", ["GRPO", "RLOO"])
 def test_micro_batches_learn_the_same(ground: Ground, model_folder: Path, algorithm: str) -> None:
     whole = rlhf(
