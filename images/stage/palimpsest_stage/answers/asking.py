@@ -95,7 +95,8 @@ class Asking:
     async def _pause(self, error: PassingError, failures: int) -> None:
         pause = backoff(failures, random.random())  # noqa: S311 - nobody gains by guessing it
         if error.pause is not None:
-            # One that asks for a day is asked once more before patience ends, not after.
+            # One that asks for a day is waited for while patience lasts, and asked again only if
+            # another request has succeeded by then.
             pause = max(pause, min(error.pause, self._patience.seconds))
         log.info("%s: asked again in %.1f s", error.outcome.value, pause)
         if error.outcome is Outcome.ENDPOINT_RATE_LIMITED or error.pause is not None:
