@@ -183,7 +183,13 @@ def test_a_reward_is_trained_first_and_the_method_takes_what_it_published(world:
 
     rlhf = world.job(world.tenant, "rlhf")
     task = task_of(rlhf)
-    status = world.get("align", "learnt", world.tenant)["status"]
+
+    # A status is written once its Job is there.
+    def taught() -> Json | None:
+        status: Json = world.get("align", "learnt", world.tenant)["status"]
+        return status if status["stages"][0].get("artifacts") else None
+
+    status = world.until("what was learnt", taught)
     (manifest,) = status["stages"][0]["artifacts"]
     assert manifest["uri"] == f"{asked.output.uri}manifest.json"
     assert task.inputs["reward"] == ArtifactInput(store="outputs", **manifest)
