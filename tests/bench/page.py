@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from cluster.cache import write_atomic
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 
 
-def put(path: Path, text: str) -> None:
-    """Whole or not at all: a run that is killed goes on with what is there."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
-
-
 def renew(page: Path, section: str, text: str) -> None:
     """Replace what stands on the page between a section's marks; a new one comes last."""
-    put(page, renewed(page.read_text(), section, text))
+    write_atomic(page, renewed(page.read_text(), section, text))
 
 
 def renewed(page: str, section: str, text: str) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from cluster import parts
+from cluster.cache import write_atomic
 from palimpsest_stage import lora
 from palimpsest_stage.decode import decode, nucleus
 from palimpsest_stage.models import load_causal
 from palimpsest_stage.text import layout
 
-from bench.page import ROOT, put
+from bench.page import ROOT
 from bench.private_sets import PRIVATE
 from bench.utility import MAX_LENGTH, Cell, trained
 
@@ -39,8 +40,7 @@ def pool(seed: int, count: int, epsilon: str = EPSILON) -> list[str]:
             model, tokenizer = load_causal(parts.smollm2().folder, "bfloat16")
             lora.merge(model, Path(folder))
         texts = _sampled(model, tokenizer, count, seed)
-        KEPT.mkdir(parents=True, exist_ok=True)
-        put(kept, json.dumps(texts))
+        write_atomic(kept, json.dumps(texts))
     found: list[str] = json.loads(kept.read_text())
     return found
 

@@ -18,11 +18,12 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+from cluster.cache import write_atomic
 from palimpsest_stage.alignment.statistics import duel, wilson
 from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
 from bench.fidelity import CLUSTERS, SIGMA
-from bench.page import BENCHMARKS, ROOT, put, renew
+from bench.page import BENCHMARKS, ROOT, renew
 from bench.plots import dots
 from bench.pools import DATA, POOLS, pool
 from bench.private_sets import PUBLIC
@@ -154,7 +155,7 @@ def _keep(students: dict[tuple[Arm, int], Student]) -> None:
         json.dumps({"arm": asdict(arm), "seed": seed, **_rounded(each)})
         for (arm, seed), each in students.items()
     ]
-    put(KEPT, "[\n" + ",\n".join(rows) + "\n]\n")
+    write_atomic(KEPT, "[\n" + ",\n".join(rows) + "\n]\n")
 
 
 def _rounded(found: Student) -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from cluster import parts
+from cluster.cache import write_atomic
 from embeddings import embed_all
 from palimpsest.api.task import SftParameters
 from palimpsest_stage.alignment.evaluation import likelihood
@@ -31,7 +32,7 @@ from unit.stage.resampled import Clustered
 
 from bench import standing
 from bench.fidelity import CLUSTERS, SIGMA
-from bench.page import ROOT, put
+from bench.page import ROOT
 from bench.pools import DATA, pool
 from bench.private_sets import PUBLIC
 
@@ -84,9 +85,7 @@ def kept(name: str, make: Callable[[], Any]) -> Any:
     """What `make` says, made once."""
     path = KEPT / f"{name.replace(' ', '-').replace(',', '')}.json"
     if not path.exists():
-        made = make()
-        KEPT.mkdir(parents=True, exist_ok=True)
-        put(path, json.dumps(made))
+        write_atomic(path, json.dumps(make()))
     return json.loads(path.read_text())
 
 

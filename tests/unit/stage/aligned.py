@@ -97,6 +97,15 @@ def alignment(
     return ground.task(parameters, inputs | more, "outputs")
 
 
+def learning(ground: Ground, folder: Path, pairs: list[dict[str, Any]], **parameters: Any) -> Task:
+    """A task that learns from pairs."""
+    inputs: dict[str, Input] = {
+        "base": ground.push_model(folder, f"s3://models/{folder.name}/"),
+        "preferences": public_file(ground, pairs),
+    }
+    return ground.task(reward_model(**parameters), inputs, "outputs")
+
+
 def fetched(ground: Ground, task: Task, folder: Path) -> Path:
     """The published files, where libraries can load them."""
     folder.mkdir(parents=True)

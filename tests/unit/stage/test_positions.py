@@ -15,8 +15,7 @@ from unit.stage.aligned import (
     TEMPLATE,
     alignment,
     dpo,
-    public_file,
-    reward_model,
+    learning,
     rlhf,
     sft,
 )
@@ -45,11 +44,7 @@ def annotating(ground: Ground, folder: Path) -> Task:
 
 def rewarding(ground: Ground, folder: Path) -> Task:
     pairs = [{"instruction": "a", "chosen": "yes", "rejected": "no"}]
-    inputs: dict[str, Input] = {
-        "base": ground.push_model(folder, "s3://models/tiny/"),
-        "preferences": public_file(ground, pairs),
-    }
-    return ground.task(reward_model(max_length=BEYOND), inputs, "outputs")
+    return learning(ground, folder, pairs, max_length=BEYOND)
 
 
 def aligning(parameters: Any) -> Callable[[Ground, Path], Task]:

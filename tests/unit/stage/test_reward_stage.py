@@ -11,7 +11,7 @@ import pytest
 from cluster.fixtures import ObjectStore
 from hypothesis import given
 from hypothesis import strategies as st
-from palimpsest.api.task import FileInput, Input, RewardParameters, Task, sha256_digest
+from palimpsest.api.task import FileInput, RewardParameters, sha256_digest
 from palimpsest_stage.alignment.heads import load_headed
 from palimpsest_stage.alignment.preferences import Pair, read, split
 from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch, ModelUnsuitable, StageError
@@ -25,7 +25,7 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
 )
-from unit.stage.aligned import ROWS, TEMPLATE, alignment, dpo, fetched, public_file, reward_model
+from unit.stage.aligned import ROWS, TEMPLATE, alignment, dpo, fetched, learning
 from unit.stage.ground import Ground
 from unit.stage.tiny import tiny_classifier, tiny_folder, tiny_tokenizer
 
@@ -38,15 +38,6 @@ PAIRS = [
 @pytest.fixture
 def ground(object_store: ObjectStore, tmp_path: Path) -> Ground:
     return Ground.on(object_store, tmp_path, tmp_path.name.replace("_", "-"), 100)
-
-
-def learning(ground: Ground, folder: Path, pairs: list[dict[str, Any]], **parameters: Any) -> Task:
-    """A task that learns from pairs."""
-    inputs: dict[str, Input] = {
-        "base": ground.push_model(folder, f"s3://models/{folder.name}/"),
-        "preferences": public_file(ground, pairs),
-    }
-    return ground.task(reward_model(**parameters), inputs, "outputs")
 
 
 def test_it_tells_held_out_pairs_apart_and_dpo_ranks_by_it(

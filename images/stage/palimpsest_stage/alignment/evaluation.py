@@ -19,7 +19,7 @@ from palimpsest.api.task import (
 from pydantic import ValidationError
 
 from palimpsest_stage.alignment import rewards
-from palimpsest_stage.alignment.rows import text
+from palimpsest_stage.alignment.rows import lines, text
 from palimpsest_stage.alignment.statistics import CONFIDENCE, Duel, Share, duel, finite, share
 from palimpsest_stage.alignment.verdicts import Judged
 from palimpsest_stage.alignment.verifiable import keeps
@@ -63,12 +63,9 @@ def read_prompts(context: Context, parameters: EvaluationParameters | None) -> l
     if parameters is None:
         return []
     context.input("evaluation", FileInput)
-    try:
-        with context.file("evaluation").open(encoding="utf-8") as file:
-            lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputMismatch("evaluation.prompts: the file is not in UTF-8") from error
-    prompts = [_prompt(number, line) for number, line in lines[: parameters.count]]
+    # All are read, so that whether the file is refused does not hang on the count.
+    given = list(lines(context, "evaluation", "evaluation.prompts"))
+    prompts = [_prompt(place, line) for place, line in given[: parameters.count]]
     if not prompts:
         raise InputMismatch("evaluation.prompts: the file holds no prompt")
     if parameters.gates.max_nll_increase is not None and not any(one.answer for one in prompts):
@@ -82,7 +79,7 @@ def read_prompts(context: Context, parameters: EvaluationParameters | None) -> l
     return prompts
 
 
-def _prompt(place: int, line: str) -> Prompt:
+def _prompt(place: str, line: str) -> Prompt:
     """A line of the file. Raises InputMismatch."""
     try:
         row = json.loads(line)
@@ -90,14 +87,14 @@ def _prompt(place: int, line: str) -> Prompt:
         answer = text(row["answer"]) if row.get("answer") else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputMismatch(
-            f"evaluation.prompts, line {place}: an object with a text `instruction` is needed, and "
+            f"{place}: an object with a text `instruction` is needed, and "
             "its `answer`, if it has one, must be a text"
         ) from error
     try:
         checks = CHECKS.validate_python(row.get("checks") or [])
     except ValidationError as error:
         raise InputMismatch(
-            f"evaluation.prompts, line {place}: {faults(error, 'checks')}; docs/alignment.md "
+            f"{place}: {faults(error, 'checks')}; docs/alignment.md "
             "lists the kinds and their fields"
         ) from error
     return Prompt(instruction, answer, tuple(checks))

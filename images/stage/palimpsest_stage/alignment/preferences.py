@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from palimpsest_stage.alignment.rewards import TIE, Reward
-from palimpsest_stage.alignment.rows import text
+from palimpsest_stage.alignment.rows import lines, text
 from palimpsest_stage.answers.finish import Finish, usable_answers
 from palimpsest_stage.errors import DatasetUnsuitable, InputMismatch
 from palimpsest_stage.runtime import Context
@@ -101,18 +101,12 @@ def _place(instruction: str) -> str:
 def read(context: Context, name: str, field: str) -> Ranked:
     """Pairs of the file input called so, of `field`. Raises InputMismatch, DatasetUnsuitable."""
     pairs, ties = [], 0
-    try:
-        with context.file(name).open(encoding="utf-8") as file:
-            for place, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                pair = _pair(f"{field}, line {place}", line)
-                if pair.chosen == pair.rejected:
-                    ties += 1
-                else:
-                    pairs.append(pair)
-    except UnicodeDecodeError as error:
-        raise InputMismatch(f"{field}: the file is not in UTF-8") from error
+    for place, line in lines(context, name, field):
+        pair = _pair(place, line)
+        if pair.chosen == pair.rejected:
+            ties += 1
+        else:
+            pairs.append(pair)
     if not pairs:
         raise DatasetUnsuitable(f"{field}: no pair of two different answers")
     return Ranked(pairs, ties)
