@@ -17,6 +17,8 @@ from .fit import Budget
 # webhook's own timeout of five seconds: who waits is told what failed.
 TIMEOUT_SECONDS = 2
 RETRIES = 1
+# Budgets at a time: their statuses list charges.
+PAGE = 100
 
 
 class ApiCluster:
@@ -37,6 +39,25 @@ class ApiCluster:
             )
         )
         return None if found is None else Budget.of(found)
+
+    def private(self) -> dict[str, str]:
+        """URIs of private data by the names of their PrivacyBudgets."""
+        found: dict[str, str] = {}
+        following = ""
+        while True:
+            page = self._objects.list_cluster_custom_object(
+                GROUP,
+                VERSION,
+                PrivacyBudget.plural,
+                limit=PAGE,
+                _continue=following,
+                _request_timeout=TIMEOUT_SECONDS,
+            )
+            for each in page["items"]:
+                found[each["metadata"]["name"]] = each["spec"]["dataset"]["uri"]
+            following = page["metadata"].get("continue")
+            if not following:
+                return found
 
     def generator(self, namespace: str, name: str) -> PrivateGeneratorSpec | None:
         """The PrivateGenerator's spec, or None. Raises ValueError if it is malformed."""

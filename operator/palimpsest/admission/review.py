@@ -59,6 +59,8 @@ class Cluster(Protocol):
 
     def labels(self, namespace: str) -> Mapping[str, str]: ...
 
+    def private(self) -> Mapping[str, str]: ...
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -269,7 +271,7 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
     if budget is None:
         return [_held("the generator's budgetRef", "PrivacyBudget", generator.budget_ref.name)]
     _tenant(budget, namespace, cluster)
-    _public(budget, files_of_dataset(spec))
+    _public(files_of_dataset(spec), budget, cluster)
     resampling = spec.resampling
     if resampling is None:
         return []
@@ -307,14 +309,15 @@ def _dataset(spec: SyntheticDatasetSpec, namespace: str, name: str, cluster: Clu
 
 def _answered(spec: SyntheticDatasetSpec, namespace: str, cluster: Cluster) -> None:
     """People's answers have come; nothing else of an update matters here."""
-    _public(_budget_of(spec, namespace, cluster), files_of_dataset(spec))
+    _public(files_of_dataset(spec), _budget_of(spec, namespace, cluster), cluster)
 
 
 def _alignment(spec: AlignmentRunSpec, namespace: str, cluster: Cluster) -> list[str]:
     dataset = cluster.dataset(namespace, spec.dataset_ref.name)
+    budget = _budget_of(dataset, namespace, cluster) if dataset else None
+    _public(files_of_run(spec), budget, cluster)
     if dataset is None:
         return [_held("spec.datasetRef.name", "SyntheticDataset", spec.dataset_ref.name)]
-    _public(_budget_of(dataset, namespace, cluster), files_of_run(spec))
     return []
 
 
@@ -324,9 +327,10 @@ def _budget_of(spec: SyntheticDatasetSpec, namespace: str, cluster: Cluster) -> 
     return cluster.budget(generator.budget_ref.name) if generator else None
 
 
-def _public(budget: Budget | None, files: Mapping[str, str]) -> None:
-    if budget is not None:
-        _refuse(Refusal.FILE_IS_PRIVATE, private_file_refusal(budget.spec, budget.name, files))
+def _public(files: Mapping[str, str], budget: Budget | None, cluster: Cluster) -> None:
+    if files:
+        own = budget.name if budget else ""
+        _refuse(Refusal.FILE_IS_PRIVATE, private_file_refusal(files, cluster.private(), own))
 
 
 def _open_key(field: str, endpoint: ChatEndpoint | None) -> list[str]:

@@ -127,13 +127,10 @@ def _steps(observed: ObservedAlignment, now: datetime) -> Iterator[Step]:
 
 
 def _private(observed: ObservedAlignment) -> str:
-    """What admission refuses, refused again here: the run may have been there before its data set,
-    and so before anyone could tell whose private data it must not read."""
-    paying = observed.budget
-    if paying is None:
-        return ""
-    files = files_of_run(observed.run.spec)
-    return private_file_refusal(paying.budget.spec, paying.meta.name, files)
+    """What admission refuses, refused again here: the run may have been there before the budget
+    that says what is private."""
+    own = observed.budget.meta.name if observed.budget else ""
+    return private_file_refusal(files_of_run(observed.run.spec), observed.private, own)
 
 
 def _public(observed: ObservedAlignment, plan: StagePlan, now: datetime) -> Step:

@@ -189,7 +189,8 @@ def _walk(
         if spec.annotation.human and spec.annotation.human.answers is None:
             yield _awaited(observed, instructions)
             return
-        private = private_file_refusal(budget.budget.spec, budget.meta.name, files_of_dataset(spec))
+        files = files_of_dataset(spec)
+        private = private_file_refusal(files, observed.private, budget.meta.name)
         if private:
             # Admission refuses it; it may have been away.
             verdict = Verdict("Stalled", "FileIsPrivate", private)

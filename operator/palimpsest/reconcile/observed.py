@@ -227,7 +227,11 @@ class ObservedGenerator:
 
 @dataclass(frozen=True)
 class ObservedDataset:
-    """All that the reconcile of a SyntheticDataset reads."""
+    """All that the reconcile of a SyntheticDataset reads.
+
+    `private` has the URIs of private data by their budgets' names, where files are named that must
+    not lie among them.
+    """
 
     meta: Meta
     dataset: SyntheticDataset
@@ -237,11 +241,12 @@ class ObservedDataset:
     objects: Objects
     settings: Settings
     keys: ReceiptKeys
+    private: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class ObservedAlignment:
-    """All that the reconcile of an AlignmentRun reads."""
+    """All that the reconcile of an AlignmentRun reads; `private` as of a SyntheticDataset."""
 
     meta: Meta
     run: AlignmentRun
@@ -250,3 +255,4 @@ class ObservedAlignment:
     jobs: tuple[Job, ...]
     objects: Objects
     settings: Settings
+    private: Mapping[str, str]

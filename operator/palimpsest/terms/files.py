@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from palimpsest.api.alignment import AlignmentRunSpec
-from palimpsest.api.budget import PrivacyBudgetSpec
 from palimpsest.api.dataset import SyntheticDatasetSpec
 
 
@@ -27,12 +26,18 @@ def files_of_run(spec: AlignmentRunSpec) -> dict[str, str]:
     return files
 
 
-def private_file_refusal(spec: PrivacyBudgetSpec, budget: str, files: Mapping[str, str]) -> str:
-    """Why one of the `files` may not be read, if it lies among the budget's private data."""
+def private_file_refusal(files: Mapping[str, str], private: Mapping[str, str], own: str) -> str:
+    """Why one of the `files` may not be read, if it lies among any budget's private data.
+
+    `private` has the data's URIs by their budgets' names. Only `own`, the budget that pays here, is
+    named: what another is called is no tenant's business.
+    """
     for field, uri in files.items():
-        if uri.startswith(spec.dataset.uri):
-            return (
-                f'{field}: {uri} lies among the private data of PrivacyBudget "{budget}"; what is '
-                "read outside custody must be public: name another file"
-            )
+        for budget, place in private.items():
+            if uri.startswith(place):
+                whose = f'PrivacyBudget "{budget}"' if budget == own else "another PrivacyBudget"
+                return (
+                    f"{field}: {uri} lies among the private data of {whose}; what is "
+                    "read outside custody must be public: name another file"
+                )
     return ""

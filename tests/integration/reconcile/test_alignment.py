@@ -100,6 +100,15 @@ def test_private_records_are_read_by_no_stage_outside_custody_whatever_comes_fir
     assert condition(world, "early", "Stalled")["message"].startswith(
         f"spec.evaluation.prompts: {private} lies among the private data"
     )
+    other = world.privacy_budget()
+    other["metadata"]["name"] = f"letters-{world.mark}"
+    other["spec"]["dataset"]["uri"] = f"s3://private/letters-{world.mark}/"
+    world.apply(other)
+    letters = f"s3://private/letters-{world.mark}/part-0000.jsonl"
+    world.apply(run(world, "letters", evaluation={"prompts": letters, "digest": DIGEST}))
+    world.until("held", lambda: world.summary("align", "letters") == "FileIsPrivate")
+    message = condition(world, "letters", "Stalled")["message"]
+    assert "lies among the private data of another PrivacyBudget" in message
     told = world.synthetic_dataset()
     told["metadata"]["name"] = "told"
     del told["spec"]["resampling"]
@@ -110,6 +119,7 @@ def test_private_records_are_read_by_no_stage_outside_custody_whatever_comes_fir
     world.end_pods(sample, Outcome.COMPLETED)
     world.until("held", lambda: world.summary("synds", "told") == "FileIsPrivate")
     assert job_of(world, "early") is None
+    assert job_of(world, "letters") is None
     assert [name_of(job) for job in world.jobs(world.tenant)].count("told") == 1
 
 

@@ -40,6 +40,9 @@ class Known:
     def labels(self, namespace: str) -> dict[str, str]:
         return self.namespaces[namespace]
 
+    def private(self) -> dict[str, str]:
+        return {name: budget.spec.dataset.uri for name, budget in self.budgets.items()}
+
 
 def cluster(
     manifest: Json | None = None,
@@ -317,6 +320,26 @@ def test_private_records_are_no_public_file(spec: Json, field: str) -> None:
     assert ask(samples.alignment(**beside), known) == Decision(True)
     (warning,) = ask(samples.alignment(**named), Known()).warnings
     assert "SyntheticDataset" in warning
+
+
+def test_another_budget_s_records_are_as_private_and_its_name_is_not_told() -> None:
+    known = cluster()
+    (own,) = known.budgets.values()
+    place = own.spec.dataset.uri
+    elsewhere = samples.changed(samples.budget(), "spec.dataset.uri", "s3://private/letters/")
+    spec = PrivacyBudgetSpec.model_validate(elsewhere["spec"])
+    known.budgets["secret-letters"] = Budget("secret-letters", 1, spec, None)
+    among = {"prompts": "s3://private/letters/part-0000.jsonl", "digest": samples.DIGEST}
+    run = samples.alignment(evaluation=among)
+    known.datasets, datasets = {}, known.datasets
+    early = ask(run, known)
+    known.datasets = datasets
+    for decision in (early, ask(run, known)):
+        assert decision.reason is Refusal.FILE_IS_PRIVATE
+        assert "the private data of another PrivacyBudget; " in decision.message
+        assert "secret" not in decision.message
+    mine = ask(samples.alignment(evaluation={**among, "prompts": f"{place}a.jsonl"}), known)
+    assert f'the private data of PrivacyBudget "{own.name}"; ' in mine.message
 
 
 def test_private_records_are_no_people_s_answers() -> None:

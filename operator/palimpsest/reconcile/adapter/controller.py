@@ -58,6 +58,7 @@ from palimpsest.reconcile.policies.deletion import ABANDON
 from palimpsest.storage import StoreError
 from palimpsest.telemetry import budgets, logs, resources, stages, traces, workers
 from palimpsest.telemetry.acts import act, tell
+from palimpsest.terms.files import files_of_dataset, files_of_run
 
 CUSTODY_LABEL = "palimpsest.dev/custody"
 # The one stage of each kind that is charged.
@@ -195,10 +196,19 @@ class Controller:
             paying = self._payer(synthetic, source, meta.namespace)
             children = self._jobs(meta, paying, own=True)
             known = self._receipts.keys()
+            answers = self._private(files_of_dataset(synthetic.spec))
             return Observation(
                 lambda payer, objects, now: dataset.reconcile(
                     ObservedDataset(
-                        meta, synthetic, source, payer, children, objects, self._settings, known
+                        meta,
+                        synthetic,
+                        source,
+                        payer,
+                        children,
+                        objects,
+                        self._settings,
+                        known,
+                        answers,
                     ),
                     now,
                 ),
@@ -210,9 +220,11 @@ class Controller:
         data = self._dataset(meta.namespace, run.spec.dataset_ref.name)
         budgeted = self._payer_of(data)
         own = self._jobs(meta, None, own=True)
+        private = self._private(files_of_run(run.spec))
         return Observation(
             lambda _, objects, now: alignment.reconcile(
-                ObservedAlignment(meta, run, data, budgeted, own, objects, self._settings), now
+                ObservedAlignment(meta, run, data, budgeted, own, objects, self._settings, private),
+                now,
             ),
             jobs=own,
             source=data.meta if data else None,
@@ -448,6 +460,13 @@ class Controller:
             return self._budget(source.generator.spec.budget_ref.name, namespace)
         remembered = resource.status.budget if resource.status else ""
         return self._budget(remembered, namespace) if remembered else None
+
+    def _private(self, files: Mapping[str, str]) -> dict[str, str]:
+        """Where private data lies, by the budgets' names; nobody asks who names no file."""
+        if not files:
+            return {}
+        found = self._cluster.resources(PrivacyBudget.kind)
+        return {each["metadata"]["name"]: each["spec"]["dataset"]["uri"] for each in found}
 
     def _payer_of(self, data: DatasetView | None) -> BudgetView | None:
         """The budget that a data set was made under."""
