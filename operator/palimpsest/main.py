@@ -113,6 +113,7 @@ async def _reconcile(
         cluster=name,
         image_pull_policy=config.image_pull_policy,
         hub_endpoint=config.hub_endpoint,
+        log_level=logs.level(),
     )
     stores = Stores(config)
     queue: WorkQueue[Key] = WorkQueue()

@@ -19,6 +19,8 @@ from palimpsest.api.task import (
     PRIVATE_STAGES,
     SCRATCH,
     TASK_VARIABLE,
+    TRACE_VARIABLE,
+    UID_VARIABLE,
     ChargeRef,
     ClaimModelInput,
     EndpointInput,
@@ -82,7 +84,8 @@ def run(environment: Mapping[str, str]) -> Outcome:
         else:
             of = task.subject
             logs.bind(kind=of.kind, namespace=of.namespace, name=of.name)
-            logs.bind(stage=task.parameters.stage)
+            logs.bind(uid=environment.get(UID_VARIABLE, ""), stage=task.parameters.stage)
+            logs.bind(trace_id=environment.get(TRACE_VARIABLE, ""))
         _prepare(environment)
         world = world_of(task, environment)
         if world.size == 1:

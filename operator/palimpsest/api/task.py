@@ -24,6 +24,9 @@ TASK_VARIABLE = "PALIMPSEST_TASK"
 REPLICAS_VARIABLE = "PALIMPSEST_REPLICAS"
 PROCESSES_VARIABLE = "PALIMPSEST_PROCESSES"
 LEADER_VARIABLE = "PALIMPSEST_LEADER"
+# What the log lines of a stage outside custody bear; beside the task, which is the same for all.
+UID_VARIABLE = "PALIMPSEST_UID"
+TRACE_VARIABLE = "PALIMPSEST_TRACE_ID"
 CREDENTIALS_ROOT = "/var/run/secrets/palimpsest/stores"
 TOKEN_FILE = "token"  # noqa: S105 - a file's name
 SCRATCH = "/scratch"

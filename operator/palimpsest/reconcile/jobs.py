@@ -19,6 +19,8 @@ from palimpsest.api.task import (
     SCRATCH_VARIABLE,
     TASK_VARIABLE,
     TOKEN_FILE,
+    TRACE_VARIABLE,
+    UID_VARIABLE,
     HubModelInput,
     SampleParameters,
     Task,
@@ -26,6 +28,7 @@ from palimpsest.api.task import (
     canonical_json,
     sha256_digest,
 )
+from palimpsest.telemetry.logs import LEVEL_VARIABLE
 from palimpsest.terms.placement import placed
 
 from . import models, peers
@@ -161,7 +164,21 @@ def manifest(
         made = peers.joined(made, compute)
     made = queueing.queued(made, _hosting(compute, custodian).queue_name)
     made["metadata"]["annotations"][ANNOTATION_ASKED] = sha256_digest(canonical_json(made))
+    if not private:
+        # No part of what is asked: a running Job is not replaced for another generation's trace.
+        (container,) = made["spec"]["template"]["spec"]["containers"]
+        container["env"] += _logged(meta, settings)
     return made
+
+
+def _logged(meta: Meta, settings: Settings) -> list[dict[str, str]]:
+    """What the lines of the stage's log bear, and from which level on it writes any."""
+    told = {
+        UID_VARIABLE: meta.uid,
+        TRACE_VARIABLE: meta.trace_id,
+        LEVEL_VARIABLE: settings.log_level,
+    }
+    return [{"name": name, "value": value} for name, value in told.items() if value]
 
 
 def asked(made: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ class Meta:
     """The part of an object's metadata that decides anything.
 
     `abandoned`: its release is given up, so that it can go although its store is gone for good.
+    `trace_id` is of its generation's trace; empty where traces are off.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Meta:
     deleting: bool
     finalizers: tuple[str, ...] = ()
     abandoned: bool = False
+    trace_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ class Settings:
     cluster: str
     image_pull_policy: str = "IfNotPresent"
     hub_endpoint: str = ""
+    log_level: str = ""
 
 
 @dataclass(frozen=True)

@@ -58,17 +58,22 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-def configure() -> None:
-    """Log from the level in PALIMPSEST_LOG_LEVEL (default info). Raises ValueError if unknown."""
+def level() -> str:
+    """What PALIMPSEST_LOG_LEVEL says (default info). Raises ValueError if it is no level."""
     name = os.environ.get(LEVEL_VARIABLE, "info").lower()
     if name not in LEVELS:
         raise ValueError(f"{LEVEL_VARIABLE}={name}: use {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
-    level = logging.getLevelNamesMapping()[name.upper()]
+    return name
+
+
+def configure() -> None:
+    """Log from `level()` on, which may raise ValueError."""
+    least = logging.getLevelNamesMapping()[level().upper()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
+    root.setLevel(least)
     # What these say at info is about their own requests.
     for chatty in (
         "kopf",
@@ -79,4 +84,4 @@ def configure() -> None:
         "s3transfer",
         "aiohttp.access",
     ):
-        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+        logging.getLogger(chatty).setLevel(max(least, logging.WARNING))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from palimpsest.api.budget import Custodian
 from palimpsest.api.common import Compute, PrivateCompute, ResourceRequirements
 from palimpsest.api.outcomes import Outcome
 from palimpsest.api.task import (
+    TRACE_VARIABLE,
+    UID_VARIABLE,
     HistogramParameters,
     MountedKeys,
     Output,
@@ -20,6 +23,7 @@ from palimpsest.api.task import (
 )
 from palimpsest.reconcile import jobs
 from palimpsest.reconcile.observed import Meta, Settings
+from palimpsest.telemetry.logs import LEVEL_VARIABLE
 
 META = Meta("SyntheticDataset", "assistants", "questions", "uid-1", 1, deleting=False)
 SETTINGS = Settings(stage_image="stage@sha256:" + "0" * 64, cluster="c1")
@@ -67,6 +71,26 @@ def test_public_job_is_owned_sharded_and_retried_by_index() -> None:
     assert (made["spec"]["completions"], made["spec"]["backoffLimitPerIndex"]) == (3, 3)
     # backoffLimit would cancel the limit by index.
     assert "backoffLimit" not in made["spec"]
+
+
+def test_logs_outside_custody_bear_uid_and_trace_and_another_trace_is_no_other_job() -> None:
+    def made(trace: str, custodian: Custodian | None = None) -> Any:
+        meta = replace(META, trace_id=trace)
+        told = replace(SETTINGS, log_level="debug")
+        one = HISTOGRAM if custodian else SAMPLE
+        return jobs.manifest(meta, task(one), "sha256:" + "ab" * 32, Compute(), told, custodian, 1)
+
+    def variables(one: Any) -> dict[str, Any]:
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        return {each["name"]: each.get("value") for each in container["env"]}
+
+    first, later = made("0a"), made("0b")
+    told = {UID_VARIABLE: "uid-1", TRACE_VARIABLE: "0a", LEVEL_VARIABLE: "debug"}
+    assert told.items() <= variables(first).items()
+    assert variables(later)[TRACE_VARIABLE] == "0b"
+    assert jobs.asked(first) == jobs.asked(later)
+    assert TRACE_VARIABLE not in variables(made(""))
+    assert not told.keys() & variables(made("0a", Custodian(namespace="custody"))).keys()
 
 
 def test_pods_pass_the_restricted_pod_security_profile() -> None:

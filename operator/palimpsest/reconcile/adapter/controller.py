@@ -145,7 +145,9 @@ class Controller:
             return None
         meta = _meta(key.kind, current)
         trace = trace_of(meta)
-        logs.bind(uid=meta.uid, trace_id=trace.hex if traces.enabled() else "")
+        if traces.enabled():
+            meta = replace(meta, trace_id=trace.hex)
+        logs.bind(uid=meta.uid, trace_id=meta.trace_id)
         with traces.reconcile(trace):
             try:
                 return self._pass(meta, current)
