@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -78,6 +79,19 @@ def test_people_s_answers_that_come_later_are_no_private_records(world: World) -
 def test_a_generator_may_come_before_its_budget(world: World) -> None:
     early = samples.generator("early", world.mark, world.name("later"))
     assert world.create(early).strip().endswith("created")
+
+
+def test_the_four_manifests_are_taken_in_every_order(world: World) -> None:
+    for order in itertools.permutations(range(4)):
+        name = world.name("any")
+        four = (
+            samples.budget(name, world.mark),
+            samples.generator(name, world.mark, name),
+            samples.dataset(name, world.mark, name),
+            samples.changed(samples.alignment(name, world.mark), "spec.datasetRef.name", name),
+        )
+        for turn in order:
+            assert world.create(four[turn]).strip().endswith("created"), order
 
 
 def test_a_budget_outlives_a_careless_delete(world: World) -> None:
