@@ -121,7 +121,7 @@ async def _reconcile(
     controller = Controller(
         cluster, stores, Ledgers(stores, name), receipts, settings, wake=queue.add
     )
-    workers.observe_queue(queue.threads, queue.__len__, queue.longest)
+    workers.observe_queue(queue.threads, queue.__len__, queue.running)
     queue.start(controller.reconcile)
     relister = threading.Thread(
         target=_relist,

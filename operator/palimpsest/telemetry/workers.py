@@ -52,6 +52,17 @@ _WAITED = histogram(
     {},
     _SECONDS,
 )
+_WORKED = histogram(
+    "palimpsest_workqueue_work_duration_seconds",
+    "How long a thread worked on a key, all of what it did for it.",
+    {},
+    _SECONDS,
+)
+_UNFINISHED = gauge(
+    "palimpsest_workqueue_unfinished_work_seconds",
+    "seconds",
+    "Seconds that the reconciles under way have been running, together: grows where one hangs.",
+)
 _LONGEST = gauge(
     "palimpsest_workqueue_longest_running_processor_seconds",
     "seconds",
@@ -86,11 +97,14 @@ def reconcile(controller: str) -> Iterator[Callable[[Result], None]]:
         _TIME.labels(controller).observe(time.perf_counter() - began)
 
 
-def observe_queue(threads: int, depth: Callable[[], float], longest: Callable[[], float]) -> None:
-    """Ask the work queue at every scrape."""
+def observe_queue(
+    threads: int, depth: Callable[[], float], running: Callable[[], list[float]]
+) -> None:
+    """Ask the work queue at every scrape; `running` is for how long each key is worked on."""
     _MOST_WORKERS.set(threads)
     _DEPTH.set_function(depth)
-    _LONGEST.set_function(longest)
+    _LONGEST.set_function(lambda: max(running(), default=0.0))
+    _UNFINISHED.set_function(lambda: sum(running()))
 
 
 def added() -> None:
@@ -101,6 +115,11 @@ def added() -> None:
 def taken(waited: float) -> None:
     """A thread took a key that was due for `waited` seconds."""
     _WAITED.observe(waited)
+
+
+def worked(seconds: float) -> None:
+    """A thread is done with a key, however that ended."""
+    _WORKED.observe(seconds)
 
 
 def retried() -> None:

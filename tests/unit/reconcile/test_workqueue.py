@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from palimpsest.reconcile.adapter import workqueue
 from palimpsest.reconcile.adapter.workqueue import WorkQueue
+from prometheus_client import REGISTRY
 
 
 def wait(check: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -46,6 +47,38 @@ def test_a_key_added_while_it_is_worked_on_runs_once_more_and_never_beside_itsel
     queue.stop()
     assert sorted(runs) == ["a", "a", "b"]
     assert overlaps == []
+
+
+def test_it_tells_for_how_long_each_key_has_been_worked_on() -> None:
+    gate = threading.Event()
+    queue: WorkQueue[str] = WorkQueue(threads=2)
+    before = work_durations()
+
+    def work(_: str) -> float | None:
+        gate.wait(5)
+        return None
+
+    queue.start(work)
+    queue.add("a")
+    wait(lambda: len(queue.running()) == 1)
+    time.sleep(0.1)
+    queue.add("b")
+    wait(lambda: len(queue.running()) == 2)
+    later, sooner = sorted(queue.running())
+    assert sooner - later >= 0.1
+    gate.set()
+    wait(lambda: not queue.running())
+    queue.stop()
+    count, total = work_durations()
+    assert count - before[0] == 2
+    assert total - before[1] >= 0.1
+
+
+def work_durations() -> tuple[float, float]:
+    """Count and sum of what the metric has."""
+    name = "palimpsest_workqueue_work_duration_seconds"
+    told = [REGISTRY.get_sample_value(f"{name}_{part}") for part in ("count", "sum")]
+    return told[0] or 0.0, told[1] or 0.0
 
 
 def test_failures_back_off_and_success_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:

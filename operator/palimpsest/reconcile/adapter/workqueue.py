@@ -84,11 +84,11 @@ class WorkQueue(Generic[Key]):
         """How many keys may be worked on at once."""
         return self._count
 
-    def longest(self) -> float:
-        """Seconds for which the key that is worked on longest has been."""
+    def running(self) -> list[float]:
+        """Seconds for which each key that is worked on has been."""
         with self._lock:
             now = time.monotonic()
-            return now - min(self._active.values(), default=now)
+            return [now - since for since in self._active.values()]
 
     def _make_due(self, key: Key, now: float) -> None:
         if key not in self._ready:
@@ -119,8 +119,9 @@ class WorkQueue(Generic[Key]):
             with logs.scope():
                 delay = self._work(key, work)
             with self._lock:
-                self._active.pop(key, None)
+                since = self._active.pop(key)
                 self._lock.notify()
+            workers.worked(time.monotonic() - since)
             if delay is not None:
                 self.add(key, max(delay, 0.001))
 
