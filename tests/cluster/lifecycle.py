@@ -59,6 +59,7 @@ def setup() -> None:
     toolchain.argo()
     toolchain.definitions()
     packages.prometheus()
+    packages.browser()
     build_images()
 
 

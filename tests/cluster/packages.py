@@ -79,6 +79,25 @@ def prometheus() -> Path:
     return cache.artefact("prometheus", key, fetch) / "usr" / "bin"
 
 
+def browser() -> Path:
+    """A Chromium without a window: the machine's own, else Debian's is installed.
+
+    Raises ClusterError where there is no apt-get.
+    """
+    known = ("chromium-headless-shell", "chromium", "google-chrome")
+    for name in known:
+        if own := shutil.which(name):
+            return Path(own)
+    if shutil.which("apt-get") is None:
+        raise ClusterError("chromium is missing and there is no apt-get: install it")
+    with cache.locked("apt"):
+        if not shutil.which(known[0]):
+            with step(f"install {known[0]}"):
+                _apt("update")
+                _apt("install", "-y", "--no-install-recommends", known[0], "fonts-dejavu-core")
+    return Path(str(shutil.which(known[0])))
+
+
 def _apt(*arguments: str, cwd: Path | None = None) -> None:
     run(
         ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq", *arguments],

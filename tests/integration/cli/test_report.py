@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from browser import looks
 from cluster.fixtures import ControlPlane, ObjectStore
 from integration.cli.test_cluster import Done, run
 from integration.reconcile.harness import World
@@ -117,6 +118,18 @@ def test_a_page_of_a_generator_has_its_stage_alone(finished: World) -> None:
     done, page = report(finished, "custodian", "pgen", "questions")
     assert (done.returncode, "expected batch size" in page) == (0, True)
     assert "annotate" not in page
+
+
+def test_a_page_can_be_read_on_a_screen_and_on_a_phone_in_light_and_dark(finished: World) -> None:
+    _, page = report(finished, "tenant", "align", "assistant")
+    seen = looks(page, finished.folder)
+    assert {look.paper for look in seen} == {"rgb(251, 250, 247)", "rgb(23, 22, 19)"}
+    for look in seen:
+        assert look.needed == look.width, "the page itself scrolls sideways"
+        assert len(look.texts) > 100
+        # Of WCAG 2.2, 1.4.3, for text of any size.
+        assert [text for text in look.texts if text.contrast < 4.5] == []
+        assert [text for text in look.texts if text.size < 9.5] == []
 
 
 def test_what_the_keys_do_not_open_is_said(finished: World) -> None:
