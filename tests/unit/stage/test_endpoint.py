@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from integration.admission.ground import Authority
 from palimpsest.api.annotation import TokenPrices
 from palimpsest.api.outcomes import EXIT_CODES, Outcome
 from palimpsest.api.task import AnnotateParameters, EndpointAccess, EndpointInput, Input, Task
-from palimpsest_stage.answers.asking import Asking, Mailbox, Question
+from palimpsest_stage.answers import asking as asking_module
+from palimpsest_stage.answers.asking import PROBE, Asking, Mailbox, Question
 from palimpsest_stage.answers.endpoint import Endpoint, Manner
 from palimpsest_stage.answers.kept import Place
-from palimpsest_stage.answers.policy import MOST_REJECTED
+from palimpsest_stage.answers.policy import MOST_ALONE, MOST_FAILURES, MOST_REJECTED
+from palimpsest_stage.errors import EndpointFailed
 from palimpsest_stage.parts import PARTS
 from unit.stage.chat_server import ChatServer, serving
 from unit.stage.ground import Ground
@@ -173,6 +176,61 @@ def test_nothing_more_is_asked_once_it_is_stopped(server: ChatServer, tmp_path: 
     assert len(came) >= then - 2
     time.sleep(0.5)
     assert server.seen().asked.total() == then < 60
+
+
+def settled(
+    server: ChatServer,
+    folder: Path,
+    asked: Sequence[str],
+    patience: float = 60,
+    any_taken: bool = True,
+) -> dict[str, str]:
+    """How each instruction's answer ended."""
+    access = EndpointAccess(concurrency=2, timeout_seconds=0.5, patience_seconds=patience)
+    named = EndpointInput(base_url=server.base_url, model="tiny")
+    endpoint = Endpoint(named, access, Manner("Be brief.", 16), folder)
+    mailbox = Mailbox(lambda tell: Asking(endpoint, access, any_taken, tell))
+    questions = [Question(Place(row, 0), text) for row, text in enumerate(asked)]
+    parts = list(mailbox.ask(questions))
+    came = [answer for part in parts for answer in part.answers]
+    seen = server.seen()
+    requests = sum(part.requests for part in parts)
+    retries = sum(sum(part.retries.values()) for part in parts)
+    assert requests == seen.asked.total()
+    assert requests - retries == len(came) + seen.answered[PROBE]
+    return {asked[answer.row]: answer.finish.value for answer in came}
+
+
+@pytest.mark.parametrize("fault", ["500", "drop", "hang"])
+def test_an_instruction_that_alone_is_failed_at_holds_up_no_other(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(asking_module, "backoff", lambda *_: 0.2)
+    server.order(odd={"question 1": fault})
+    assert settled(server, tmp_path, instructions(6), patience=1.5) == {
+        **dict.fromkeys(instructions(6), "stop"),
+        "question 1": "failed",
+    }
+    # Longer than patience, and among the last: the others were done long before.
+    assert server.seen().asked["question 1"] == MOST_FAILURES + MOST_ALONE
+
+
+def test_an_outage_is_nobody_s_own(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking_module, "backoff", lambda *_: 0.0)
+    # Both instructions and the probes between them; it ends as it will, in the midst of a trial.
+    server.order(faults=["500"] * 61)
+    assert settled(server, tmp_path, instructions(2)) == dict.fromkeys(instructions(2), "stop")
+
+
+def test_where_no_instruction_is_taken_none_is_given_up(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking_module, "backoff", lambda *_: 0.0)
+    server.order(odd=dict.fromkeys(instructions(3), "500"))
+    with pytest.raises(EndpointFailed, match="nothing that was asked was taken"):
+        settled(server, tmp_path, instructions(3), any_taken=False)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,22 @@ from queue import SimpleQueue
 from palimpsest.api.outcomes import Outcome
 from palimpsest.api.task import EndpointAccess
 
-from palimpsest_stage.answers.endpoint import Endpoint, PassingError, Reply
-from palimpsest_stage.answers.finish import Finish
+from palimpsest_stage.answers.endpoint import FAILED, Endpoint, PassingError, Reply
+from palimpsest_stage.answers.finish import UNTAKEN
 from palimpsest_stage.answers.kept import FULL, Answer, Part, Place
-from palimpsest_stage.answers.policy import MOST_REJECTED, Gate, Patience, backoff
+from palimpsest_stage.answers.policy import (
+    MOST_ALONE,
+    MOST_FAILURES,
+    MOST_REJECTED,
+    OWN,
+    Gate,
+    Patience,
+    backoff,
+)
 from palimpsest_stage.errors import EndpointFailed
+
+# Asked where an instruction has no answer, to see whether anything has.
+PROBE = "Say yes."
 
 log = logging.getLogger("palimpsest.stage")
 
@@ -45,6 +56,7 @@ class Asking:
         self._endpoint, self._concurrency = endpoint, access.concurrency
         self._gate = Gate(access.requests_per_minute)
         self._patience = Patience(access.patience_seconds)
+        self._probing = asyncio.Lock()
         self._tell = tell
         self._any_taken = any_taken
         # Held back until an answer shows that it is the instructions that are not taken.
@@ -72,7 +84,7 @@ class Asking:
             self._settle(question.place, await self._reply(question.instruction))
 
     async def _reply(self, instruction: str) -> Reply:
-        failures = 0
+        failures = alone = 0
         while True:
             await self._turn()
             begun = time.monotonic()
@@ -80,12 +92,30 @@ class Asking:
                 reply = await self._endpoint.ask(instruction)
             except PassingError as error:
                 failures += 1
-                self._tell(Part(requests=1, retries={error.outcome.value: 1}))
                 self._patience.failure(error.outcome, begun)
+                if error.outcome in OWN and failures > MOST_FAILURES and await self._answers():
+                    alone += 1
+                    if alone == MOST_ALONE:
+                        log.warning("%s: for one instruction alone, given up", error.outcome.value)
+                        return FAILED
+                self._tell(Part(requests=1, retries={error.outcome.value: 1}))
                 await self._pause(error, failures)
             else:
                 self._patience.success(time.monotonic())
                 return reply
+
+    async def _answers(self) -> bool:
+        """Whether the endpoint answers anything now, which is a success as any other."""
+        try:
+            reply = await self._endpoint.ask(PROBE)
+        except PassingError as error:
+            self._tell(Part(requests=1, retries={error.outcome.value: 1}))
+            return False
+        self._tell(Part(requests=1))
+        if reply.finish in UNTAKEN:
+            return False
+        self._patience.success(time.monotonic())
+        return True
 
     async def _turn(self) -> None:
         """Wait until a request may go."""
@@ -107,15 +137,19 @@ class Asking:
     async def _sleep(self, seconds: float) -> None:
         """Sleep so long at most. Raises EndpointFailed when patience is spent."""
         await asyncio.sleep(min(seconds, self._patience.left(time.monotonic())))
-        if self._patience.left(time.monotonic()) == 0:
+        async with self._probing:
+            if self._patience.left(time.monotonic()) > 0:
+                return
+            # All that is left may be instructions that it fails at.
             seen = self._patience.mostly
-            raise EndpointFailed(seen, "no request succeeded for patienceSeconds")
+            if not await self._answers():
+                raise EndpointFailed(seen, "no request succeeded for patienceSeconds")
 
     def _settle(self, place: Place, reply: Reply) -> None:
         answer = Answer(
             place.row, place.number, reply.text, reply.finish, reply.tokens_in, reply.tokens_out
         )
-        if reply.finish is Finish.REJECTED and not self._any_taken:
+        if reply.finish in UNTAKEN and not self._any_taken:
             self._rejected.append(answer)
             if len({rejected.row for rejected in self._rejected}) >= MOST_REJECTED:
                 raise EndpointFailed(Outcome.ENDPOINT_REFUSED, "nothing that was asked was taken")

@@ -41,6 +41,7 @@ class Reply:
 
 
 REJECTED = Reply("", Finish.REJECTED)
+FAILED = Reply("", Finish.FAILED)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,13 @@ class Finish(StrEnum):
     EMPTY = "empty"  # no text
     REFUSAL = "refusal"  # the model would not answer, see `refuses`; or its server's filter did
     REJECTED = "rejected"  # the endpoint would not take this one instruction
+    FAILED = "failed"  # the endpoint failed at this one instruction alone, again and again
     MISSING = "missing"  # people gave none
 
 
 USABLE = frozenset({Finish.STOP, Finish.LENGTH})
+# By these an endpoint has not shown yet that it answers any instruction.
+UNTAKEN = frozenset({Finish.REJECTED, Finish.FAILED})
 
 # How English refusals begin. A rule that anyone can read and redo finds most, not all; an answer
 # that goes on to help after such words is taken for one too.

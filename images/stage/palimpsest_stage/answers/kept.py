@@ -9,7 +9,7 @@ from typing import Any
 from palimpsest.api.annotation import TokenPrices
 from pydantic import TypeAdapter, ValidationError
 
-from palimpsest_stage.answers.finish import Finish
+from palimpsest_stage.answers.finish import UNTAKEN, Finish
 from palimpsest_stage.parts import Parts
 
 # Answers in a part: what is written anew with each that joins them.
@@ -109,8 +109,8 @@ class Answered:
 
     @property
     def any_taken(self) -> bool:
-        """Whether anything but rejections came."""
-        return any(answer.finish != Finish.REJECTED for answer in self._found.values())
+        """Whether any instruction was taken."""
+        return any(answer.finish not in UNTAKEN for answer in self._found.values())
 
     def missing(self, rows: range | None = None) -> list[Place]:
         """The places without an answer, of all rows or of some."""
@@ -140,7 +140,7 @@ class Answered:
             "finish": dict(sorted(Counter(answer.finish.value for answer in answers).items())),
             "tokens": {"in": spent[0], "out": spent[1]},
             "answersWithoutTokenCount": sum(
-                answer.tokens_out is None and answer.finish != Finish.REJECTED for answer in answers
+                answer.tokens_out is None and answer.finish not in UNTAKEN for answer in answers
             ),
             "requests": self._requests,
             "retries": sum(self._retries.values()),

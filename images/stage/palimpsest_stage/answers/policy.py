@@ -9,6 +9,10 @@ from email.utils import parsedate_to_datetime
 from palimpsest.api.outcomes import Outcome
 
 LONGEST_PAUSE = 60.0
+# How often an endpoint fails at an instruction before it is looked whether it fails at that alone,
+# and how often that must then be found. A server that fails at every second request by chance
+# fails so often in a row once in 2^15.
+MOST_FAILURES, MOST_ALONE = 12, 3
 # So many rejected instructions without a single answer are no longer about the instructions.
 MOST_REJECTED = 20
 
@@ -64,6 +68,8 @@ PASSING = frozenset(
         Outcome.ENDPOINT_GARBLED,
     }
 )
+# And what may be the instruction's own doing: a server that breaks at it, or never ends.
+OWN = frozenset({Outcome.ENDPOINT_TIMED_OUT, Outcome.ENDPOINT_FAILING, Outcome.ENDPOINT_GARBLED})
 
 
 @dataclass
