@@ -57,6 +57,7 @@ def setup() -> None:
     _programs()
     toolchain.checks()
     toolchain.argo()
+    toolchain.krew()
     toolchain.definitions()
     packages.prometheus()
     packages.browser()

@@ -1,5 +1,5 @@
 """The programs compiled here from Go modules: Kubernetes and etcd, CoreDNS, Helm, versitygw,
-MinIO, and what checks manifests and statuses."""
+MinIO, krew, and what checks manifests and statuses."""
 
 from __future__ import annotations
 
@@ -85,6 +85,12 @@ def checks() -> Path:
 def argo() -> Path:
     """The folder with argo: Argo CD's own judge of resources' health, and its actions."""
     return _built("argo", "Argo CD's Lua runner (3 minutes when new)", ["."])
+
+
+def krew() -> Path:
+    """The folder with krew, kubectl's plugin manager, and validate-krew-manifest."""
+    targets = [f"sigs.k8s.io/krew/cmd/{name}" for name in ("krew", "validate-krew-manifest")]
+    return _built("krew", "krew (a minute when new)", targets)
 
 
 def definitions() -> Path:

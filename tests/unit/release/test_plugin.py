@@ -1,51 +1,31 @@
-"""The plugin's krew manifest, held against what krew takes, and the archive as krew unpacks it."""
+"""The plugin's krew manifest by krew's own judge, and the archive as krew itself installs it."""
 
 import hashlib
 import os
 import platform
 import re
 import subprocess
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from cluster import toolchain
 from release.plugin import PLATFORMS, archive, filled, wheel
 from release.source import Source
 
 ROOT = Path(__file__).parents[3]
 TEMPLATE = (ROOT / "plugin" / "krew.yaml").read_text(encoding="utf-8")
 URL = "https://example.com/releases/v0.1.0/"
-_SPEC = {"version", "shortDescription", "description", "caveats", "homepage", "platforms"}
 
 
-def faults(manifest: dict[str, Any]) -> list[str]:
-    """What krew's documentation and its own validation would say of a manifest."""
-    spec = manifest["spec"]
-    checks = {
-        "apiVersion": manifest["apiVersion"] == "krew.googlecontainertools.github.com/v1alpha2",
-        "kind": manifest["kind"] == "Plugin",
-        "name": re.fullmatch(r"[\w-]+", manifest["metadata"]["name"]),
-        "fields": set(manifest) == {"apiVersion", "kind", "metadata", "spec"}
-        and set(spec) <= _SPEC,
-        "version": re.fullmatch(r"v\d+\.\d+\.\d+(-[\w.-]+)?", spec["version"]),
-        # krew shows it in a table: 50 characters and no full stop, says the naming guide.
-        "shortDescription": re.fullmatch(r"[^\r\n]{1,49}[^\r\n.]", spec["shortDescription"]),
-        "platforms": bool(spec["platforms"]),
-    }
-    for each in spec["platforms"]:
-        labels = each["selector"]["matchLabels"]
-        checks |= {
-            "platform": set(each) == {"selector", "uri", "sha256", "bin"},
-            "selector": set(labels) == {"os", "arch"},
-            "uri": re.fullmatch(r"https://[^ ${}]+\.(tar\.gz|zip)", each["uri"]),
-            "sha256": re.fullmatch(r"[a-f0-9]{64}", each["sha256"]),
-            "bin": each["bin"] == "kubectl-palimpsest",
-        }
-        if not all(checks.values()):
-            break
-    return [what for what, holds in checks.items() if not holds]
+def verdict(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """What krew's own judge says of a manifest."""
+    file = folder / "palimpsest.yaml"
+    file.write_text(text, encoding="utf-8")
+    judge = toolchain.krew() / "validate-krew-manifest"
+    return subprocess.run(
+        [judge, "-manifest", file, "-skip-install"], capture_output=True, text=True, check=False
+    )
 
 
 def archives(folder: Path, *platforms: str) -> dict[str, Path]:
@@ -59,9 +39,11 @@ def archives(folder: Path, *platforms: str) -> dict[str, Path]:
 
 def test_a_filled_manifest_is_what_krew_takes(tmp_path: Path) -> None:
     text = filled(TEMPLATE, "1.2.3", URL, archives(tmp_path, *PLATFORMS))
-    manifest = yaml.safe_load(text)
-    assert faults(manifest) == []
-    spec = manifest["spec"]
+    said = verdict(tmp_path, text)
+    assert said.returncode == 0, said.stderr
+    spec = yaml.safe_load(text)["spec"]
+    # krew shows it in a table: 50 characters and no full stop, says the naming guide.
+    assert re.fullmatch(r".{1,49}[^.]", spec["shortDescription"])
     assert spec["version"] == "v1.2.3"
     for each in spec["platforms"]:
         name = "-".join(each["selector"]["matchLabels"][key] for key in ("os", "arch"))
@@ -73,8 +55,8 @@ def test_a_filled_manifest_is_what_krew_takes(tmp_path: Path) -> None:
     assert "description: |\n" in text
 
 
-def test_the_template_itself_is_none() -> None:
-    assert {"version", "sha256"} & set(faults(yaml.safe_load(TEMPLATE)))
+def test_the_template_itself_is_none(tmp_path: Path) -> None:
+    assert verdict(tmp_path, TEMPLATE).returncode != 0
 
 
 def test_platforms_without_an_archive_are_left_out(tmp_path: Path) -> None:
@@ -91,30 +73,38 @@ def test_what_the_template_does_not_know_is_refused(tmp_path: Path, platforms: l
 
 @pytest.mark.full
 @pytest.mark.skipif(platform.system() != "Linux", reason="the archive is made for Linux")
-def test_an_archive_runs_where_it_was_unpacked(tmp_path: Path) -> None:
-    """As krew does it: unpacked into a store, the program linked into a folder of the PATH."""
+def test_krew_installs_the_archive_and_it_runs(tmp_path: Path) -> None:
     machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     source = Source(ROOT, "c" * 40, 1_700_000_000)
-    made = archive(source, wheel(source, tmp_path), tmp_path, f"linux-{machine}")
-    store = tmp_path / "store"
-    with tarfile.open(made) as packed:
-        packed.extractall(store, filter="data")
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name in ("kubectl-palimpsest", "kubectl_complete-palimpsest"):
-        (programs / name).symlink_to(store / name)
+    name = f"linux-{machine}"
+    made = archive(source, wheel(source, tmp_path), tmp_path, name)
+    manifest = tmp_path / "palimpsest.yaml"
+    manifest.write_text(filled(TEMPLATE, source.version, URL, {name: made}), encoding="utf-8")
+    home = tmp_path / "krew"
+    programs = home / "bin"
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "KREW_ROOT": str(home),
+    }
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        command = [str(programs / words[0]), *words[1:]]
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=60
+            words, env=environment, capture_output=True, text=True, check=True, timeout=60
         )
 
+    krew = toolchain.krew() / "krew"
+    told = run(krew, "install", f"--manifest={manifest}", f"--archive={made}")
+    assert "Installed plugin: palimpsest" in told.stderr
+    assert "Needs Python 3.11" in told.stderr
+    # As the caveats say.
+    completing = home / f"store/palimpsest/v{source.version}/kubectl_complete-palimpsest"
+    (programs / completing.name).symlink_to(completing)
     assert source.version in run("kubectl-palimpsest", "--version").stdout
     assert "Usage: kubectl palimpsest" in run("kubectl-palimpsest", "get", "--help").stdout
     assert "watch" in run("kubectl_complete-palimpsest", "wat").stdout.split()
     # Its processes find the libraries, too: that of the second accountant says what it lacks.
     training = ("--records", "900", "--batch-size", "9", "--steps", "9")
-    done = run("kubectl-palimpsest", "plan", *training, "--epsilon", "3", "--delta", "1e-5")
+    limit = ("--epsilon", "3", "--delta", "1e-5")
+    done = run("kubectl-palimpsest", "plan", *training, *limit)
     assert "the PLD accountant is not there" in done.stderr
