@@ -18,6 +18,13 @@ def memory(pid: int, line: Literal["VmRSS", "VmHWM"]) -> int:
     return 1024 * int(next(each for each in status if each.startswith(f"{line}:")).split()[1])
 
 
+def processor_seconds(pid: int) -> float:
+    """Of all its threads so far, in the program and in the kernel."""
+    # After the program's name, which may hold spaces; utime and stime are the 14th and 15th field.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def signal_pod(name: str, number: signal.Signals) -> bool:
     """A signal to all processes of a pod on this machine whose POD_NAME is `name`.
 

@@ -42,6 +42,14 @@ def _take(held: ExitStack) -> Sequence[Reading]:
             f"all writes that the API server saw in {quiet.seconds:.0f} s, a relist of everything "
             f"included, but the {quiet.leases} of Leases, the operator's among them",
         ),
+        Reading(
+            "idle-processor",
+            quiet.millis,
+            "m",
+            crowd.MOST_MILLIS,
+            "thousandths of a processor that the operator took meanwhile; the chart requests "
+            f"{crowd.MOST_MILLIS}m. A reconcile takes {growth.milliseconds:.1f} ms of one",
+        ),
     ]
 
 

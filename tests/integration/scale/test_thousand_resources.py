@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from cluster.fixtures import ControlPlane, ObjectStore
-from integration.scale.crowd import MOST_MEGABYTES, MOST_SLOPE, RECONCILES, Crowd, gathered
+from integration.scale.crowd import (
+    MOST_MEGABYTES,
+    MOST_MILLIS,
+    MOST_SLOPE,
+    RECONCILES,
+    Crowd,
+    gathered,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +43,4 @@ def test_when_all_is_quiet_the_lease_alone_is_written(crowd: Crowd) -> None:
     print(found)
     assert found.others == {}
     assert found.renewed, "the operator must be alive"
+    assert found.millis <= MOST_MILLIS
