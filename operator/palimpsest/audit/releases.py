@@ -14,7 +14,6 @@ from palimpsest.api.task import (
     HistogramParameters,
     PrivateInput,
     TrainParameters,
-    sha256_digest,
     work_digest,
 )
 from palimpsest.audit.findings import Code, Finding
@@ -218,8 +217,3 @@ def _differing(field: str, told: object, again: object) -> list[str]:
             for each in _differing(f"{field}.{name}".lstrip("."), told[name], again[name])
         ]
     return [] if told == again else [field]
-
-
-def digest_of(data: bytes) -> tuple[str, int]:
-    """(digest, size) as manifests list them."""
-    return sha256_digest(data), len(data)

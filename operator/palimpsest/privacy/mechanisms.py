@@ -3,7 +3,6 @@
 Neighbours differ by one record, added or removed.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
@@ -94,15 +93,3 @@ def counted(mechanisms: Iterable[Mechanism]) -> Counter[Mechanism]:
     for mechanism in mechanisms:
         steps[one_step(mechanism)] += worst_steps(mechanism)
     return steps
-
-
-def parse_decimal(name: str, text: str) -> Decimal:
-    """A positive decimal string as Decimal. Raises ValueError naming the field."""
-    if len(text) > 32 or not re.fullmatch(DECIMAL_PATTERN, text, re.ASCII):
-        raise ValueError(
-            f'{name}: write a plain decimal such as "3" or "0.5" (at most 32 characters, no sign)'
-        )
-    value = Decimal(text)
-    if value <= 0:
-        raise ValueError(f"{name}: must be above zero")
-    return value

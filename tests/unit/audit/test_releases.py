@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from palimpsest.api.task import sha256_digest
 from palimpsest.audit.check import Evidence, Report, check
 from palimpsest.audit.findings import Code
 from palimpsest.audit.reference import Answer, Epsilons, Question, ask
-from palimpsest.audit.releases import Release, digest_of
+from palimpsest.audit.releases import Release
 from palimpsest.privacy.accountant import AccountantError, epsilon_rdp
 from palimpsest.privacy.gate import UNITS_PER_NAT, cost_of_steps
 from palimpsest.receipts.keys import public_keys
@@ -61,7 +62,7 @@ def evidence(made: Paid, key: CryptoSigner, *releases: Release) -> Evidence:
 
 
 def _file(data: bytes) -> tuple[str, int]:
-    return digest_of(data)
+    return sha256_digest(data), len(data)
 
 
 def codes(report: Report) -> list[str]:

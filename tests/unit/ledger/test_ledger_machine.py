@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from hypothesis import settings
@@ -12,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from palimpsest.ledger import Charge, Journal, LedgerError, charge_id
 from palimpsest.ledger.entries import Basis
 from palimpsest.privacy.gate import cost_of_steps, rho
-from palimpsest.privacy.mechanisms import parse_decimal
 from unit.ledger.folder_store import DATA, LIMIT, ORDER, URI, FolderStore, subject, task, training
 
 BLOCK, RESTARTS = 8, 1
@@ -59,8 +59,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return cost_of_steps(training(NOISE[size], size), steps, ORDER)
 
     def allowed(self, epsilon: str) -> int:
-        delta = parse_decimal("delta", "0.00001")
-        return rho(parse_decimal("epsilon", epsilon), delta, ORDER)
+        return rho(Decimal(epsilon), Decimal("0.00001"), ORDER)
 
     def held(self) -> int:
         return sum(charge.held for charge in self.charges.values())

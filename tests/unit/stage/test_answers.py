@@ -38,7 +38,6 @@ from unit.stage.chat_server import completion
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEEN = st.sampled_from(sorted(PASSING))
-TIMES = st.floats(0, 1e6)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
