@@ -81,6 +81,23 @@ def test_the_rules_are_the_file_with_the_runbooks_where_the_values_say() -> None
         assert all((link is not None) == bool(base) for link in links)
 
 
+def test_alerts_wait_for_as_long_as_trainings_here_take() -> None:
+    def alert(name: str, **given: Any) -> Json:
+        rule = {"enabled": True, **given}
+        made = pick(
+            rendered(values(metrics={"prometheusRule": rule})), "PrometheusRule", "palimpsest"
+        )
+        rules = [each for group in made["spec"]["groups"] for each in group["rules"]]
+        (found,) = [each for each in rules if each.get("alert") == name]
+        return dict(found)
+
+    assert alert("PalimpsestStageStuck")["for"] == "2h"
+    assert alert("PalimpsestStageStuck", stageStuckAfter="36h")["for"] == "36h"
+    held = "PalimpsestReservationHeld"
+    assert alert(held)["expr"].endswith("> 48 * 3600")
+    assert alert(held, reservationHeldHours=500)["expr"].endswith("> 500 * 3600")
+
+
 def test_metrics_are_read_by_whom_the_values_name() -> None:
     (scraper,) = VARIANTS["service-monitor"]["metrics"]["scrapers"]
     for variant, peers in (("custody", None), ("service-monitor", [scraper])):
