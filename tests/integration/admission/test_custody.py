@@ -35,6 +35,10 @@ class Installed:
     def operator(self) -> str:
         return f"system:serviceaccount:{self.system}:palimpsest-operator"
 
+    @property
+    def admission(self) -> str:
+        return f"system:serviceaccount:{self.system}:palimpsest-admission"
+
     def apply(self, manifest: Json, *options: str, namespace: str = "") -> str:
         text = json.dumps(manifest)
         where = namespace or self.custody
@@ -434,6 +438,22 @@ def test_the_operator_may_do_no_more(installed: Installed, verbs: str, resource:
     for verb in verbs.split():
         for namespace in ("", installed.system, installed.custody):
             assert not installed.may(installed.operator, verb, resource, namespace), verb
+
+
+def test_admission_may_read_what_it_decides_by_and_nothing_else(installed: Installed) -> None:
+    kinds = ("privacybudgets", "privategenerators", "syntheticdatasets")
+    reads = {("get", f"{kind}.palimpsest.dev") for kind in kinds}
+    reads |= {("list", "privacybudgets.palimpsest.dev"), ("get", "namespaces")}
+    others = ("alignmentruns.palimpsest.dev", "secrets", "configmaps", "pods", "jobs.batch")
+    verbs = ("get", "list", "watch", "create", "update", "patch", "delete")
+    resources = {resource for _, resource in reads} | set(others)
+    may = {
+        (verb, resource)
+        for verb in verbs
+        for resource in resources
+        if installed.may(installed.admission, verb, resource)
+    }
+    assert may == reads
 
 
 def rights_asked_about() -> list[tuple[str, list[str]]]:
