@@ -159,6 +159,35 @@ MUTATIONS = (
         f"{_TRAIN}::test_a_histogram_is_drawn_once_however_often_it_is_tried",
     ),
     Mutation(
+        "other noise over the same votes is published once the first is lost",
+        f"{STAGE}/histogram.py",
+        '        if any(context.output.list(f"{context.prefix}attempts/")):',
+        "        if False:",
+        f"{_TRAIN}::test_a_histogram_is_drawn_once_however_often_it_is_tried",
+    ),
+    Mutation(
+        "a model that answers by company is trained",
+        f"{STAGE}/train.py",
+        "    check_company(model, parameters.max_length)\n",
+        "",
+        f"{_TRAIN}::test_a_model_that_answers_by_company_costs_nothing",
+    ),
+    Mutation(
+        "what a model remembers of other lengths goes unseen",
+        f"{STAGE}/gradients.py",
+        "    gradients(1)\n",
+        "",
+        "tests/unit/stage/test_gradients.py::"
+        "test_what_a_model_remembers_of_other_lengths_is_found_on_the_public_dummy",
+    ),
+    Mutation(
+        "private data is looked for as its URI is spelled",
+        f"{OPERATOR}/terms/files.py",
+        'normpath(f"/{_key(each)}").lstrip("/")',
+        "_key(each)",
+        "tests/unit/terms/test_files.py::test_a_file_is_private_wherever_stores_may_find_it_there",
+    ),
+    Mutation(
         "what does not fit is granted",
         f"{OPERATOR}/ledger/state.py",
         "        if not self.fits(body.mechanism):",

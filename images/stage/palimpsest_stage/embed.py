@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from palimpsest_stage.company import check_company
 from palimpsest_stage.errors import ModelUnsuitable, exhausted
 from palimpsest_stage.models import load_encoder
 from palimpsest_stage.text import bucket
@@ -54,20 +55,28 @@ class Embedder:
                 yield [i for i, _ in group], self._embed([ids for _, ids in group], length)
 
     def _check(self) -> None:
-        """Embed the largest batch that there can be, of no text.
+        """Embed the largest batch that there can be, of no text, and one of them in other company.
 
         What fails at the longest text must fail here, and not where a private one is met. Some
         encoders count positions from their padding's number on, and have fewer than they say.
         """
+        check_company(self._model, self._longest)
         token = 1 if getattr(self._model.config, "pad_token_id", None) == 0 else 0
+        one = [token] * self._longest
+        short = [one[: 1 + row % self._longest] for row in range(ROWS - 1)]
         try:
-            self._embed([[token] * self._longest] * ROWS, self._longest)
+            alike = self._embed([one] * ROWS, self._longest)
+            alone = self._embed([one], self._longest)[0]
+            self._embed([one[:1]], bucket(1, self._longest))
+            others = self._embed([*short, one], self._longest)
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             if exhausted(error):
                 raise
             raise ModelUnsuitable(
                 f"the embedder cannot embed {ROWS} texts of {self._longest} tokens: {error}"
             ) from error
+        if not all(torch.equal(alone, row) for row in (alike[0], alike[-1], others[-1])):
+            raise ModelUnsuitable("a text's embedding depends on its neighbours in the batch")
 
     @torch.inference_mode()
     def _embed(self, rows: list[list[int]], length: int) -> Tensor:

@@ -85,6 +85,9 @@ def example_losses(model: Any, batch: MicroBatch) -> Tensor:
 def check_adapters(model: Any, adapters: Adapters, shape: Layout, size: int) -> None:
     """On public dummies: every adapter gets a gradient, and only from its own example.
 
+    Its gradient must be the same bits with others beside it, at another place, and after passes of
+    other lengths, which a model might remember.
+
     Runs before private data is opened, at the greatest length, so that memory that is too small
     for the longest records shows here and not when one is met. Raises ModelUnsuitable.
     """
@@ -100,14 +103,25 @@ def check_adapters(model: Any, adapters: Adapters, shape: Layout, size: int) -> 
 
 def _check(model: Any, adapters: Adapters, shape: Layout, size: int) -> None:
     rows = max(size, 2)
-    length = shape.max_length - len(shape.start)
-    examples = [[(7 * row + 3 * i) % 97 for i in range(length)] for row in range(rows)]
-    gradients = per_example_gradients(model, adapters, next(micro_batches(examples, shape, rows)))
+    room = shape.max_length - len(shape.start)
+
+    def gradients(length: int, *, moved: bool = False) -> Tensor:
+        """Of dummies with so many tokens after the start; moved: the first comes last."""
+        dummies = [[(7 * row + 3 * i) % 97 for i in range(length)] for row in range(rows)]
+        if moved:
+            first, *others = dummies
+            dummies = [*(other[::-1] for other in reversed(others)), first]
+        return per_example_gradients(
+            model, adapters, next(micro_batches(dummies, shape, rows))
+        ).clone()
+
+    longest = gradients(room)
     for name, spans in adapters.spans().items():
-        if not all(bool(gradients[:, span].any(dim=1).all()) for span in spans):
+        if not all(bool(longest[:, span].any(dim=1).all()) for span in spans):
             raise ModelUnsuitable(f"no gradient reaches the adapter of {name}")
-    first = gradients[0].clone()
-    examples[1] = examples[1][::-1]
-    gradients = per_example_gradients(model, adapters, next(micro_batches(examples, shape, rows)))
-    if not torch.equal(gradients[0], first):
+    half = max(1, room // 2)
+    middle = gradients(half)
+    gradients(1)
+    alike = ((middle, gradients(half, moved=True)), (longest, gradients(room, moved=True)))
+    if not all(torch.equal(before[0], after[-1]) for before, after in alike):
         raise ModelUnsuitable("an example's gradient depends on its neighbours in the batch")

@@ -6,13 +6,15 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import torch
 from palimpsest.api.task import HistogramParameters, PrivateInput, canonical_json
 from palimpsest.privacy.mechanisms import DiscreteGaussian
 from palimpsest.storage import NotFound
 
 from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.dp.noise import discrete_gaussian
-from palimpsest_stage.embed import Embedder
+from palimpsest_stage.embed import ROWS, Embedder
+from palimpsest_stage.errors import ChargeRefused
 from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.fence import Fence, check_paid
 from palimpsest_stage.private.records import read_texts
@@ -27,6 +29,8 @@ def run(context: Context, report: dict[str, Any]) -> None:
     parameters, charge = context.parameters(HistogramParameters), context.charge
     embedder = Embedder(context.model("embedder"))
     partition = Partition.load(context.file("centroids"), embedder.dimension)
+    # What the centroids take of memory must show here, and not when a record votes.
+    partition.nearest(torch.zeros(ROWS, embedder.dimension))
     # Public ground is checked; from here on the charge is at stake.
     fence = Fence(context.stores[charge.store], charge, context.attempt_number)
     fence.start(DiscreteGaussian(noiseMultiplier=parameters.noise_multiplier), parameters.restarts)
@@ -36,6 +40,12 @@ def run(context: Context, report: dict[str, Any]) -> None:
     try:
         result = store.get(kept)
     except NotFound:
+        if any(context.output.list(f"{context.prefix}attempts/")):
+            raise ChargeRefused(
+                "noisy counts were published that custody no longer keeps: others over the same "
+                "votes would be a second release. To count and pay anew, create the resource under "
+                "another name"
+            ) from None
         fence.intent(block=0, steps=1)
         source = context.input("private", PrivateInput)
         findings: Counter[str] = Counter()

@@ -21,6 +21,7 @@ from palimpsest_stage import lora
 from palimpsest_stage.audit.observer import Observer
 from palimpsest_stage.audit.scores import Scores
 from palimpsest_stage.audit.verdict import gate
+from palimpsest_stage.company import check_company
 from palimpsest_stage.distributed.group import ALONE, Group
 from palimpsest_stage.distributed.shards import Shard
 from palimpsest_stage.dp.adam import Moments
@@ -250,6 +251,7 @@ def _prepare(context: Context, parameters: TrainParameters) -> tuple[Trainer, An
     """All that can fail on public ground, before the charge is touched."""
     model, tokenizer = load_causal(context.model("base"), parameters.precision)
     check_positions(model, parameters.max_length, "training.maxLength")
+    check_company(model, parameters.max_length)
     suit_length(model, parameters.max_length)
     try:
         shape = layout(tokenizer, parameters.prompt, parameters.max_length)

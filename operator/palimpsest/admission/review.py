@@ -28,7 +28,12 @@ from palimpsest.privacy.pricing import (
     price_training,
 )
 from palimpsest.storage import canonical_prefix
-from palimpsest.terms.files import files_of_dataset, files_of_run, private_file_refusal
+from palimpsest.terms.files import (
+    files_of_dataset,
+    files_of_run,
+    overlap_refusal,
+    private_file_refusal,
+)
 from palimpsest.terms.placement import placement_refusal
 from palimpsest.terms.tenants import model_refusal, namespace_refusal
 
@@ -167,14 +172,9 @@ def _budget(spec: PrivacyBudgetSpec, old: PrivacyBudgetSpec | None) -> list[str]
             f"spec.limit.epsilon: {spec.limit.epsilon} is above {old.limit.epsilon}; it may only "
             "be lowered",
         )
-    private = _canonical("spec.dataset.uri", spec.dataset.uri)
-    releases = _canonical("spec.releases.uri", spec.releases.uri)
-    if private.startswith(releases) or releases.startswith(private):
-        raise RefusedError(
-            Refusal.PLACES_OVERLAP,
-            "spec.releases.uri: must not overlap spec.dataset.uri; releases leave custody, "
-            "private data never does",
-        )
+    _canonical("spec.dataset.uri", spec.dataset.uri)
+    _canonical("spec.releases.uri", spec.releases.uri)
+    _refuse(Refusal.PLACES_OVERLAP, overlap_refusal(spec))
     if spec.custodian.namespace in spec.allowed_namespaces.names:
         raise RefusedError(
             Refusal.PLACES_OVERLAP,

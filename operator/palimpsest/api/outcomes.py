@@ -2,7 +2,8 @@
 
 Whether an outcome occurs may depend on public inputs, on the cluster and on the journal, never on
 record values (a bad record contributes zero and the run goes on). AuditFailed depends on the noised
-gradients too, which are part of what the charge pays for (docs/audit.md).
+gradients too, which are part of what the charge pays for (docs/audit.md), and OutOfResources on all
+that takes memory, which the custodian's caps keep from telling of records (docs/threat-model.md).
 """
 
 from enum import StrEnum

@@ -15,6 +15,7 @@ from palimpsest.ledger.entries import Tighten
 from palimpsest.ledger.errors import LedgerError
 from palimpsest.ledger.state import Charge, LedgerState
 from palimpsest.privacy.mechanisms import PoissonSubsampledGaussian
+from palimpsest.terms.files import overlap_refusal
 
 from .charges import STATES
 from .conditions import Finding, Verdict, conditions
@@ -42,7 +43,8 @@ def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
     ledger = view.ledger
     actions: tuple[LedgerAction, ...] = ()
     verdict, requeue = _verdict(view)
-    if isinstance(ledger, LedgerState) and (not ledger.is_open or _tightens(view, ledger)):
+    opens = isinstance(ledger, LedgerState) and (not ledger.is_open or _tightens(view, ledger))
+    if opens and not overlap_refusal(view.budget.spec):
         actions = (Open(),)
         verdict = Verdict("Reconciling", "OpeningJournal", "The journal is being opened.")
     # What is remembered of a journal that contradicts it is the evidence: it stays.
@@ -82,6 +84,10 @@ def _verdict(view: BudgetView) -> tuple[Verdict, float]:
     mismatch = _mismatch(view, view.ledger)
     if mismatch:
         return Verdict("Stalled", "JournalMismatch", mismatch), REFRESH_SECONDS
+    overlap = overlap_refusal(view.budget.spec)
+    if overlap:
+        # Admission refuses it; it may have been away.
+        return Verdict("Stalled", "PlacesOverlap", overlap), REFRESH_SECONDS
     if not view.custody.granted:
         return (
             Verdict("Reconciling", "CustodyNotGranted", f"{view.custody.message}."),

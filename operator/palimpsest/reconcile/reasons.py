@@ -57,6 +57,7 @@ _TERMS = {
     "ModelNotAllowed",
     "NamespaceNotAllowed",
     "PlacementNotAllowed",
+    "PlacesOverlap",
     "ReservationTimedOut",
     "Reserving",
 }

@@ -1,9 +1,14 @@
-"""Which files a resource names to be read outside custody: none may lie among private data."""
+"""What is named outside custody, to be read there or released to: never where private data is."""
 
 from collections.abc import Mapping
+from posixpath import normpath
 
 from palimpsest.api.alignment import AlignmentRunSpec
+from palimpsest.api.budget import PrivacyBudgetSpec
 from palimpsest.api.dataset import SyntheticDatasetSpec
+
+# Where journals and what belongs to them lie in a bucket of private data (storage/uri.py).
+JOURNALS = ".palimpsest/"
 
 
 def files_of_dataset(spec: SyntheticDatasetSpec) -> dict[str, str]:
@@ -29,15 +34,42 @@ def files_of_run(spec: AlignmentRunSpec) -> dict[str, str]:
 def private_file_refusal(files: Mapping[str, str], private: Mapping[str, str], own: str) -> str:
     """Why one of the `files` may not be read, if it lies among any budget's private data.
 
-    `private` has the data's URIs by their budgets' names. Only `own`, the budget that pays here, is
-    named: what another is called is no tenant's business.
+    `private` has the data's URIs by their budgets' names. Beside the records the journals' folder
+    of their bucket counts. Only `own`, the budget that pays here, is named: what another is called
+    is no tenant's business. URIs alone are compared, whatever endpoint leads to them.
     """
     for field, uri in files.items():
-        for budget, place in private.items():
-            if uri.startswith(place):
+        for budget, data in private.items():
+            if _within(uri, data) or _within(uri, f"{_bucket(data)}/{JOURNALS}"):
                 whose = f'PrivacyBudget "{budget}"' if budget == own else "another PrivacyBudget"
                 return (
                     f"{field}: {uri} lies among the private data of {whose}; what is "
                     "read outside custody must be public: name another file"
                 )
     return ""
+
+
+def overlap_refusal(spec: PrivacyBudgetSpec) -> str:
+    """Why a budget may not release where its private data lies, or around it, if it would."""
+    data, releases = spec.dataset.uri, spec.releases.uri
+    if _within(data, releases) or _within(releases, data):
+        return (
+            "spec.releases.uri: must not overlap spec.dataset.uri; releases leave custody, "
+            "private data never does"
+        )
+    return ""
+
+
+def _within(uri: str, place: str) -> bool:
+    """Whether one lies in the other, by detours (`.`, `..`) too, which some stores take."""
+    path, prefix = (normpath(f"/{_key(each)}").lstrip("/") for each in (uri, place))
+    inside = f"{path}/".startswith(f"{prefix}/") if prefix else True
+    return inside and _bucket(uri) == _bucket(place)
+
+
+def _bucket(uri: str) -> str:
+    return "s3://" + uri.removeprefix("s3://").partition("/")[0]
+
+
+def _key(uri: str) -> str:
+    return uri.removeprefix("s3://").partition("/")[2]

@@ -70,6 +70,19 @@ def test_a_budget_that_reads_other_files_than_the_journal_names_is_held(journal:
     assert stalled["message"].startswith("spec.dataset.format is Parquet")
 
 
+def test_a_budget_that_would_release_among_its_data_charges_nothing(journal: Journal) -> None:
+    of = budget()
+    releases = of.spec.releases.model_copy(update={"uri": f"{of.spec.dataset.uri}released/"})
+    other = of.model_copy(update={"spec": of.spec.model_copy(update={"releases": releases})})
+    for state in (journal.state, LedgerState()):
+        plan = decide(other, state)
+        assert not plan.ledger
+        assert condition(plan, "Stalled")["reason"] == "PlacesOverlap"
+        held = usable(view(other, state))
+        assert held is not None
+        assert (held.state, held.reason) == ("Stalled", "PlacesOverlap")
+
+
 @pytest.mark.parametrize("trouble", [SHORTER, CHANGED, UNSOUND])
 def test_tampering_stops_the_budget_and_keeps_what_was_known(
     trouble: LedgerTrouble, journal: Journal

@@ -13,6 +13,7 @@ _SIZE: dict[str, Any] = {
     "max_position_embeddings": 256,
 }
 _GROUPED: dict[str, Any] = {**_SIZE, "num_key_value_heads": 2}
+LLAMA = _GROUPED
 _SHORT: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
 
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from palimpsest.api.outcomes import Outcome
 from palimpsest_stage.clustering.embedding import embed_apart
 from palimpsest_stage.clustering.partition import Partition
 from palimpsest_stage.embed import MAX_LENGTH, ROWS, Embedder
-from palimpsest_stage.errors import ModelUnsuitable
+from palimpsest_stage.errors import InputMismatch, ModelUnsuitable
 from palimpsest_stage.histogram import count_votes
 from palimpsest_stage.main import classify
 from palimpsest_stage.runtime import Rows, write_rows
@@ -59,6 +59,33 @@ def test_an_embedding_is_the_same_bits_whatever_the_company_and_position(
     ]:
         texts = [*company[:position], subject, *company[position:]]
         assert np.array_equal(embed_all(embedder, texts)[position], alone)
+
+
+def test_an_embedder_that_mixes_texts_is_refused_on_public_ground(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Embedder._embed
+
+    def mixed(self: Embedder, rows: list[list[int]], length: int) -> torch.Tensor:
+        return plain(self, rows, length) * (1 + 1e-6 * len({len(row) for row in rows}))
+
+    monkeypatch.setattr(Embedder, "_embed", mixed)
+    with pytest.raises(ModelUnsuitable, match="neighbours"):
+        Embedder(encoder)
+
+
+def test_an_embedder_with_experts_is_refused(tmp_path: Path) -> None:
+    folder = tiny_encoder(tmp_path / "experts")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_experts": 8}))
+    with pytest.raises(ModelUnsuitable, match="a mixture of experts"):
+        Embedder(folder)
+
+
+def test_centroids_that_are_none_are_refused(tmp_path: Path) -> None:
+    none = Partition(torch.zeros(48), torch.eye(48), torch.zeros(0, 48))
+    with pytest.raises(InputMismatch, match="there are none"):
+        Partition.load(none.save(tmp_path / "partition"), 48)
 
 
 def test_embeddings_are_masked_means_of_unit_length(embedder: Embedder) -> None:

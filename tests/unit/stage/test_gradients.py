@@ -1,18 +1,20 @@
 """Per-example gradients: exact, and a record's own to the bit."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from palimpsest.api.generator import Lora
+from palimpsest_stage.company import check_company
 from palimpsest_stage.dp.sgd import clipped_sum
 from palimpsest_stage.errors import ModelUnsuitable
 from palimpsest_stage.gradients import check_adapters, micro_batches, per_example_gradients
 from palimpsest_stage.lora import Adapters
-from palimpsest_stage.models import DTYPES, checkpoint_blocks
+from palimpsest_stage.models import DTYPES, check_positions, checkpoint_blocks
 from torch import Tensor, nn
 from torch.func import functional_call
-from unit.stage.families import FAMILIES, family_model
+from unit.stage.families import FAMILIES, LLAMA, family_model
 from unit.stage.tiny import LAYOUT, examples, tiny_model
 
 
@@ -168,6 +170,38 @@ def test_adapter_without_gradient_is_found_on_the_public_dummy() -> None:
     model.model.layers[1].mlp.forward = torch.zeros_like
     with pytest.raises(ModelUnsuitable, match="mlp"):
         check_adapters(model, adapters, LAYOUT, 4)
+
+
+def remembering(factor: float) -> Any:
+    """A Llama of 32 positions that stretches them when it is given a longer text."""
+    rope = {"rope_type": "dynamic", "factor": factor, "rope_theta": 10000.0}
+    return family_model("llama", **LLAMA | {"max_position_embeddings": 32}, rope_parameters=rope)
+
+
+def test_what_a_model_remembers_of_other_lengths_is_found_on_the_public_dummy() -> None:
+    model = remembering(4.0)
+    wide = replace(LAYOUT, max_length=96)
+    with pytest.raises(ModelUnsuitable, match="neighbours"):
+        check_adapters(model, with_adapters(model), wide, 4)
+
+
+def test_models_that_answer_by_company_are_refused_by_what_they_are() -> None:
+    model = remembering(4.0)
+    check_positions(model, 96, "training.maxLength")
+    check_company(model, 32)
+    with pytest.raises(ModelUnsuitable, match="dynamic positions: beyond 32 tokens"):
+        check_company(model, 33)
+    stretched = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0}
+    check_company(family_model("llama", **LLAMA, rope_parameters=stretched), 1024)
+    for family, experts in (("mixtral", "num_local_experts"), ("qwen3_moe", "num_experts")):
+        mixture = family_model(family, **LLAMA | {"head_dim": 8, experts: 4})
+        with pytest.raises(ModelUnsuitable, match="a mixture of experts"):
+            check_company(mixture, 8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dense_models_answer_alone(family: str) -> None:
+    check_company(family_model(family), 256)
 
 
 def test_coupled_examples_are_found_on_the_public_dummy() -> None:

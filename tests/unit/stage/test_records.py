@@ -77,12 +77,14 @@ def test_order_is_the_names_and_other_objects_are_left_alone(tmp_path: Path) -> 
             "s3://bucket/d/2.jsonl": b'{"q": "b"}',
             "s3://bucket/d/1.jsonl": b'{"q": "a"}\n\n',
             "s3://bucket/d/README.md": b"# not data",
+            # No URI has such a key; it ends nothing that was paid for.
+            "s3://bucket/d/0\n.jsonl": b'{"q": "d"}',
             "s3://bucket/other/3.jsonl": b'{"q": "c"}',
         },
         tmp_path,
     )
     assert found == ["a", "b"]
-    assert findings["usable"] == 2
+    assert (findings["usable"], findings["objects ignored: not .jsonl"]) == (2, 2)
     assert not (tmp_path / "private.jsonl").exists()
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from palimpsest_stage.private.checkpoints import Checkpoint
 from palimpsest_stage.private.custody import work_prefix
 from palimpsest_stage.private.records import read_texts
 from palimpsest_stage.runtime import Context
+from unit.stage.families import LLAMA, family_model
 from unit.stage.ground import FIELD, Ended, Ground
 from unit.stage.tiny import LAYOUT, WORDS, examples, tiny_encoder, tiny_model
 from unit.stage.training import RECORDS, parameters, reserved
@@ -350,6 +352,15 @@ def test_a_histogram_is_drawn_once_however_often_it_is_tried(
     assert ground.read(task.output, "histogram.json") == first
     assert kinds(ground)[2:] == ["start", "intent", "start"]
 
+    # What custody kept is lost: other noise over the same votes would be a second release.
+    assert task.charge is not None
+    ground.store("root").delete(f"{task.output.uri}manifest.json")
+    ground.store("root").delete(f"{work_prefix(task.charge)}{histogram.HISTOGRAM}")
+    assert ground.run(task, attempt=3).outcome == "ChargeRefused"
+    assert kinds(ground)[5:] == ["start"]
+    left = ground.store("root").list(task.output.uri)
+    assert {ground.store("root").get(uri) for uri in left} == {first}
+
 
 def test_a_histogram_that_the_journal_does_not_know_is_not_published(
     ground: Ground, tmp_path: Path
@@ -370,6 +381,22 @@ def test_an_embedder_that_fails_at_the_longest_text_costs_nothing(
     task = counting(ground, tmp_path, "roberta")
     with pytest.raises(ModelUnsuitable, match="embedder"):
         histogram.run(Context(task, ground.environment(task)), {})
+    assert kinds(ground) == ["open", "reserve"]
+
+
+@pytest.mark.parametrize("stage", ["train", "histogram"])
+def test_a_model_that_answers_by_company_costs_nothing(
+    ground: Ground, model_folder: Path, tmp_path: Path, stage: str
+) -> None:
+    if stage == "train":
+        mixture = copytree(model_folder, tmp_path / "mixture")
+        sizes = LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2}
+        family_model("mixtral", **sizes).save_pretrained(mixture)
+        task, run = training(ground, mixture), train.run
+    else:
+        task, run = counting(ground, tmp_path, "mixtral"), histogram.run
+    with pytest.raises(ModelUnsuitable, match="a mixture of experts"):
+        run(Context(task, ground.environment(task)), {})
     assert kinds(ground) == ["open", "reserve"]
 
 

@@ -56,6 +56,8 @@ class Partition:
         if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
             raise InputMismatch("centroids: float32 is needed")
         kept = made.components.shape[0]
+        if not len(made):
+            raise InputMismatch("centroids: there are none")
         shapes = (made.mean.shape, made.components.shape, made.centroids.shape[1:])
         if shapes != ((dimension,), (kept, dimension), (kept,)):
             raise InputMismatch("centroids: made with another embedder")

@@ -36,7 +36,7 @@ def read_texts(
     suffix, read = _READERS[source.format]
     local = scratch / f"private{suffix}"
     for uri in sorted(store.list(canonical_prefix(source.uri))):
-        if not parse_uri(uri).key.endswith(suffix):
+        if not _key(uri).endswith(suffix):
             findings[f"objects ignored: not {suffix}"] += shard.rank == 0
             continue
         store.download_file(uri, local)
@@ -47,6 +47,14 @@ def read_texts(
             if text is not None:
                 yield text
         local.unlink()
+
+
+def _key(uri: str) -> str:
+    """Empty for a name that no URI has: whoever puts such an object must not end a paid stage."""
+    try:
+        return parse_uri(uri).key
+    except ValueError:
+        return ""
 
 
 def _read_jsonl(path: Path, field: str) -> Iterator[Found]:
