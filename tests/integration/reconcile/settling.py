@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from integration.reconcile.books import Books, Line
@@ -12,6 +13,7 @@ from integration.reconcile.kube import conditions, jobs_in, live_job, ours
 from integration.reconcile.player import OUTCOMES
 from integration.reconcile.sequences import DATASETS, RUNS
 from palimpsest.api.outcomes import Outcome
+from palimpsest.privacy.gate import rho
 from palimpsest.storage import NotFound
 
 # The words in which a stage's own failure stands in the status.
@@ -96,8 +98,19 @@ class Rest:
 
     def _budget(self) -> Iterator[str]:
         budget = self._kube.get(ours("PrivacyBudget", "", self._ground.budget))
-        if budget is not None and _summary(budget) != "Ready":
-            yield f"the budget is {_summary(budget)}"
+        if budget is None:
+            return
+        below = self._limit_below_spent(budget)
+        if _summary(budget) != ("LimitBelowSpent" if below else "Ready"):
+            yield f"the budget is {_summary(budget)}, its limit is {'' if below else 'not '}too low"
+
+    def _limit_below_spent(self, budget: Json) -> bool:
+        """Whether the limit was lowered below what was given out already."""
+        limit, state = budget["spec"]["limit"], self._books.replayed().state
+        if not state.is_open:
+            return False
+        units = rho(Decimal(limit["epsilon"]), Decimal(limit["delta"]), state.order)
+        return units < state.committed + state.reserved
 
     def _rests(
         self, key: tuple[str, str], item: Json, found: dict[tuple[str, str], Json]
@@ -150,6 +163,9 @@ class Rest:
 
     def _too_much(self, item: Json, line: Line | None) -> bool:
         """Whether it was denied, and what it asks for does not fit indeed."""
+        if _summary(item) == "LimitBelowSpent":
+            budget = self._kube.get(ours("PrivacyBudget", "", self._ground.budget))
+            return budget is not None and self._limit_below_spent(budget)
         if _summary(item) != "BudgetExceeded":
             return False
         left = self._books.replayed().state.left
