@@ -183,8 +183,8 @@ MUTATIONS = (
     Mutation(
         "private data is looked for as its URI is spelled",
         f"{OPERATOR}/terms/files.py",
-        'normpath(f"/{_key(each)}").lstrip("/")',
-        "_key(each)",
+        'normpath(f"/{key}")',
+        "key",
         "tests/unit/terms/test_files.py::test_a_file_is_private_wherever_stores_may_find_it_there",
     ),
     Mutation(

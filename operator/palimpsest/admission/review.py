@@ -172,8 +172,8 @@ def _budget(spec: PrivacyBudgetSpec, old: PrivacyBudgetSpec | None) -> list[str]
             f"spec.limit.epsilon: {spec.limit.epsilon} is above {old.limit.epsilon}; it may only "
             "be lowered",
         )
-    _canonical("spec.dataset.uri", spec.dataset.uri)
-    _canonical("spec.releases.uri", spec.releases.uri)
+    _unambiguous("spec.dataset.uri", spec.dataset.uri)
+    _unambiguous("spec.releases.uri", spec.releases.uri)
     _refuse(Refusal.PLACES_OVERLAP, overlap_refusal(spec))
     if spec.custodian.namespace in spec.allowed_namespaces.names:
         raise RefusedError(
@@ -356,9 +356,9 @@ def _refuse(reason: Refusal, message: str) -> None:
         raise RefusedError(reason, message)
 
 
-def _canonical(field: str, uri: str) -> str:
+def _unambiguous(field: str, uri: str) -> None:
     try:
-        return canonical_prefix(uri)
+        canonical_prefix(uri)
     except ValueError as error:
         raise RefusedError(Refusal.SPEC_INVALID, f"{field}: {error}") from error
 

@@ -53,6 +53,8 @@ _DURATION = r"^[1-9][0-9]{0,5}[smhd]$"
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 PREFIX = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*$"
 _OBJECT = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._=+-]+/)*[A-Za-z0-9._=+-]+$"
+# Where journals, and all that custody keeps beside them, lie in a bucket of private data.
+JOURNAL_ROOT = ".palimpsest"
 
 # Decimal strings: binary floats neither survive YAML round trips nor compare exactly in CEL.
 # The patterns exclude NaN, infinities, signs and exponents (save delta's), so Decimal() is total.

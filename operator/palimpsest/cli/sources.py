@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from palimpsest.api.base import JOURNAL_ROOT
 from palimpsest.api.common import Storage
 from palimpsest.api.manifest import MANIFEST
 from palimpsest.audit.releases import Release
@@ -27,7 +28,6 @@ from palimpsest.storage import (
     load_keys,
     parse_uri,
 )
-from palimpsest.storage.uri import JOURNAL_ROOT
 
 _ACCESS, _SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 _THREADS = 8

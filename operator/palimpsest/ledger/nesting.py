@@ -7,9 +7,9 @@ then looks for marks. Whatever the order of two that open at once, one of them s
 
 from typing import Protocol
 
+from palimpsest.api.base import JOURNAL_ROOT
 from palimpsest.ledger.errors import LedgerError
 from palimpsest.storage import NotFound, S3Uri, parse_uri
-from palimpsest.storage.uri import JOURNAL_ROOT
 
 MARK = "nested"
 

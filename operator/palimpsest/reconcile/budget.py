@@ -43,8 +43,7 @@ def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
     ledger = view.ledger
     actions: tuple[LedgerAction, ...] = ()
     verdict, requeue = _verdict(view)
-    opens = isinstance(ledger, LedgerState) and (not ledger.is_open or _tightens(view, ledger))
-    if opens and not overlap_refusal(view.budget.spec):
+    if _opens(view):
         actions = (Open(),)
         verdict = Verdict("Reconciling", "OpeningJournal", "The journal is being opened.")
     # What is remembered of a journal that contradicts it is the evidence: it stays.
@@ -71,6 +70,14 @@ def reconcile(observed: ObservedBudget, now: datetime) -> Plan:
         finalizer=False,
         requeue=requeue,
     )
+
+
+def _opens(view: BudgetView) -> bool:
+    """Whether an entry is due that opens the journal or lowers its limit."""
+    ledger = view.ledger
+    if isinstance(ledger, LedgerTrouble) or overlap_refusal(view.budget.spec):
+        return False
+    return not ledger.is_open or _tightens(view, ledger)
 
 
 def _verdict(view: BudgetView) -> tuple[Verdict, float]:

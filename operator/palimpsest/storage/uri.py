@@ -7,8 +7,9 @@ guessing is refused.
 import re
 from dataclasses import dataclass
 
+from palimpsest.api.base import JOURNAL_ROOT
+
 MAX_KEY = 1024
-JOURNAL_ROOT = ".palimpsest"
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SEGMENT = re.compile(r"[A-Za-z0-9._=+@:,~-]+")

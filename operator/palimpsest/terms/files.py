@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from posixpath import normpath
 
 from palimpsest.api.alignment import AlignmentRunSpec
+from palimpsest.api.base import JOURNAL_ROOT
 from palimpsest.api.budget import PrivacyBudgetSpec
 from palimpsest.api.dataset import SyntheticDatasetSpec
-
-# Where journals and what belongs to them lie in a bucket of private data (storage/uri.py).
-JOURNALS = ".palimpsest/"
 
 
 def files_of_dataset(spec: SyntheticDatasetSpec) -> dict[str, str]:
@@ -40,7 +38,8 @@ def private_file_refusal(files: Mapping[str, str], private: Mapping[str, str], o
     """
     for field, uri in files.items():
         for budget, data in private.items():
-            if _within(uri, data) or _within(uri, f"{_bucket(data)}/{JOURNALS}"):
+            journals = f"s3://{_place(data)[0]}/{JOURNAL_ROOT}/"
+            if _within(uri, data) or _within(uri, journals):
                 whose = f'PrivacyBudget "{budget}"' if budget == own else "another PrivacyBudget"
                 return (
                     f"{field}: {uri} lies among the private data of {whose}; what is "
@@ -62,14 +61,12 @@ def overlap_refusal(spec: PrivacyBudgetSpec) -> str:
 
 def _within(uri: str, place: str) -> bool:
     """Whether one lies in the other, by detours (`.`, `..`) too, which some stores take."""
-    path, prefix = (normpath(f"/{_key(each)}").lstrip("/") for each in (uri, place))
-    inside = f"{path}/".startswith(f"{prefix}/") if prefix else True
-    return inside and _bucket(uri) == _bucket(place)
+    (bucket, path), (held, prefix) = _place(uri), _place(place)
+    return bucket == held and path.startswith(prefix)
 
 
-def _bucket(uri: str) -> str:
-    return "s3://" + uri.removeprefix("s3://").partition("/")[0]
-
-
-def _key(uri: str) -> str:
-    return uri.removeprefix("s3://").partition("/")[2]
+def _place(uri: str) -> tuple[str, str]:
+    """(bucket, `/path/`), the path without detours; "/" is all of the bucket."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    path = normpath(f"/{key}").strip("/")
+    return bucket, f"/{path}/" if path else "/"

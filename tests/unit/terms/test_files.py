@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import samples
 from palimpsest.api.budget import PrivacyBudgetSpec
-from palimpsest.storage.uri import JOURNAL_ROOT
-from palimpsest.terms.files import JOURNALS, overlap_refusal, private_file_refusal
+from palimpsest.ledger.nesting import entry
+from palimpsest.terms.files import overlap_refusal, private_file_refusal
 
 PRIVATE = {"support": "s3://private/support/", "all": "s3://everything/"}
 
@@ -33,8 +33,9 @@ def test_a_file_is_private_wherever_stores_may_find_it_there(uri: str, refused: 
     assert bool(said) == refused
 
 
-def test_journals_are_where_the_store_has_them() -> None:
-    assert f"{JOURNAL_ROOT}/" == JOURNALS
+def test_a_journal_is_no_public_file() -> None:
+    uri = entry(PRIVATE["support"], 0)
+    assert private_file_refusal({"spec.evaluation.prompts": uri}, PRIVATE, "support")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from palimpsest.api.base import JOURNAL_ROOT
 from palimpsest.api.task import ChargeRef
 from palimpsest.storage import S3Store, canonical_prefix, parse_uri
-from palimpsest.storage.uri import JOURNAL_ROOT
 
 
 def work_prefix(charge: ChargeRef) -> str:
