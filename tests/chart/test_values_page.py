@@ -22,6 +22,23 @@ def test_every_value_says_what_it_means() -> None:
     assert silent == []
 
 
+def test_no_value_with_a_default_may_be_missing() -> None:
+    """None is, but where helm is told to take all values of a version before."""
+
+    def lacking(schema: dict[str, Any], defaults: dict[str, Any], path: str = "") -> list[str]:
+        found = []
+        for name, value in defaults.items():
+            here, inner = f"{path}{name}", schema["properties"][name]
+            if name not in schema.get("required", []):
+                found.append(here)
+            if isinstance(value, dict) and "properties" in inner:
+                found += lacking(inner, value, f"{here}.")
+        return found
+
+    defaults = yaml.safe_load((values_page.CHART / "values.yaml").read_text())
+    assert lacking(values_page.schema(), defaults) == []
+
+
 def test_every_default_is_of_a_value_that_the_page_has() -> None:
     known = {path: field for path, _, field in fields(values_page.schema())}
 

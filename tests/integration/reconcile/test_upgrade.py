@@ -177,7 +177,11 @@ def test_resources_live_through_an_upgrade(
     assert {*lived} == {"PrivacyBudget", "PrivateGenerator", "SyntheticDataset", "AlignmentRun"}
     assert all(each["status"]["conditions"] for each in lived.values())
 
-    world.plane.helm(values(world), "upgrade", RELEASE, ROOT / "charts" / "palimpsest", *AT)
+    upgrade = ("upgrade", RELEASE, ROOT / "charts" / "palimpsest", *AT)
+    with pytest.raises(AssertionError, match=r"missing propert.*stageStuckAfter"):
+        world.plane.helm({}, *upgrade, "--reuse-values")
+    assert schemas(world) == old
+    world.plane.helm({}, *upgrade, "--reset-then-reuse-values")
     definitions = {path.stem: yaml.safe_load(path.read_text()) for path in CRDS.glob("*.yaml")}
     wanted = {name: each["spec"]["versions"][0]["schema"] for name, each in definitions.items()}
     assert old != wanted, "the version before has the same definitions: name an earlier one"
