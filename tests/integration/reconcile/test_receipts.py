@@ -24,7 +24,10 @@ def resource(world: World, kind: str) -> Json:
 
 
 def receipt_of(world: World, kind: str) -> bytes:
-    uri: str = resource(world, kind)["status"]["receipt"]
+    # What follows a receipt may be seen before the status that names it.
+    uri: str = world.until(
+        "the receipt is named", lambda: resource(world, kind)["status"]["receipt"]
+    )
     assert uri.endswith("/receipt.json")
     return world.store("tenant").get(uri)
 
