@@ -42,7 +42,7 @@ RELIST_SECONDS = 300.0
 ECHO_SECONDS = 0.05
 # A pod that is told to go is killed after 30.
 ENDING_SECONDS = 15.0
-# kopf's worker of a resource holds its last body so long after it: of a thousand, 19 MB for 5 s.
+# kopf's worker of a resource holds its last body so long after it: of a thousand, many megabytes.
 WORKER_SECONDS = 0.5
 # M_ARENA_MAX of glibc's malloc.h, and how many.
 _ARENA_MAX, _ARENAS = -8, 2
