@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -22,34 +23,26 @@ def test_every_value_says_what_it_means() -> None:
     assert silent == []
 
 
+def defaults() -> Iterator[str]:
+    """The paths of all values that values.yaml sets, into objects whose fields are known."""
+    known = {path: field for path, _, field in fields(values_page.schema())}
+
+    def within(values: dict[str, Any], path: str) -> Iterator[str]:
+        for name, value in values.items():
+            here = f"{path}{name}"
+            yield here
+            if isinstance(value, dict) and "properties" in known.get(here, {}):
+                yield from within(value, f"{here}.")
+
+    yield from within(yaml.safe_load((values_page.CHART / "values.yaml").read_text()), "")
+
+
 def test_no_value_with_a_default_may_be_missing() -> None:
     """None is, but where helm is told to take all values of a version before."""
-
-    def lacking(schema: dict[str, Any], defaults: dict[str, Any], path: str = "") -> list[str]:
-        found = []
-        for name, value in defaults.items():
-            here, inner = f"{path}{name}", schema["properties"][name]
-            if name not in schema.get("required", []):
-                found.append(here)
-            if isinstance(value, dict) and "properties" in inner:
-                found += lacking(inner, value, f"{here}.")
-        return found
-
-    defaults = yaml.safe_load((values_page.CHART / "values.yaml").read_text())
-    assert lacking(values_page.schema(), defaults) == []
+    required = {path for path, required, _ in fields(values_page.schema()) if required}
+    assert [path for path in defaults() if path not in required] == []
 
 
 def test_every_default_is_of_a_value_that_the_page_has() -> None:
-    known = {path: field for path, _, field in fields(values_page.schema())}
-
-    def unknown(values: dict[str, Any], path: str = "") -> list[str]:
-        found = []
-        for name, value in values.items():
-            here = f"{path}.{name}" if path else name
-            if here not in known:
-                found.append(here)
-            elif isinstance(value, dict) and "properties" in known[here]:
-                found += unknown(value, here)
-        return found
-
-    assert unknown(yaml.safe_load((values_page.CHART / "values.yaml").read_text())) == []
+    known = {path for path, _, _ in fields(values_page.schema())}
+    assert [path for path in defaults() if path not in known] == []
